@@ -1,0 +1,83 @@
+"""Puts releases together from what a run has made, and measures one; shared by the flows that need it."""
+
+from evaluation.load import LoadSpec
+from evaluation.metrics import JUDGE_VERSION
+from flows.recording import Recording
+from indexes.embedder import EmbedSpec
+from infra.cost import CostSpec
+from infra.store import ArtifactRef, code_version
+from models.answering.guardrails import GuardPolicy
+from models.answering.pipeline import AnswerSpec
+from models.release import ModelPart, Release
+from models.serving.vllm import EngineSpec
+from tasks.measuring import AskSpec, ask_release, load_engine, score_answers
+
+REQUEST_PATH = ("indexes", "models/answering", "models/prompts.py", "models/serving/gateway.py")
+"""Code that shapes an answer: its version is part of every release."""
+
+
+def bundle(run: Recording, model: ModelPart) -> Release:
+    """The release of `model` with the prompt, index, retrieval and guards of this run."""
+    return Release(
+        model=model,
+        prompt=run.ref("take-prompt", "prompt"),
+        index=run.ref("build", "index"),
+        retrieval=_answering(run).model_dump(mode="json"),
+        guards=run.policy.section("guards", GuardPolicy).model_dump(mode="json"),
+        judge=JUDGE_VERSION,
+        code=code_version(*REQUEST_PATH),
+    )
+
+
+def _answering(run: Recording) -> AnswerSpec:
+    """The request path with the encoder that the index was built with."""
+    embedding = run.policy.section("embedding", EmbedSpec)
+    return run.policy.section("answering", AnswerSpec).model_copy(update={"embedding": embedding})
+
+
+def starter_release(run: Recording) -> Release:
+    """The release of the base model as it is."""
+    return bundle(run, ModelPart(base=run.ref("take-model", "model")))
+
+
+def tuned_release(run: Recording) -> Release:
+    """The fine-tuned release at full precision: the base with its adapter."""
+    adapter = run.ref("finetune-adapter", "adapter")
+    return bundle(run, ModelPart(base=run.ref("take-model", "model"), adapter=adapter))
+
+
+def measure(run: Recording, label: str, release: Release, splits: list[str]) -> tuple[ArtifactRef, ArtifactRef]:
+    """Ask the cases of `splits` and score the answers: (observations, scores)."""
+    policy = run.policy
+    embedding = policy.section("embedding", EmbedSpec)
+    observations = run.run(
+        ask_release,
+        f"ask-{label}",
+        release=release,
+        cases=run.ref("read-cases", "cases"),
+        splits=splits,
+        engine=policy.section("engine", EngineSpec),
+        spec=policy.section("asking", AskSpec),
+        embedding=embedding,
+    ).refs["observations"]
+    scores = run.run(
+        score_answers,
+        f"score-{label}",
+        observations=observations,
+        embedding=embedding,
+        guards=policy.section("guards", GuardPolicy),
+        price=policy.section("cost", CostSpec),
+    ).refs["scores"]
+    return observations, scores
+
+
+def load(run: Recording, label: str, release: Release, observations: ArtifactRef, section: str) -> ArtifactRef:
+    """Put load on the engine of a release with the prompts behind `observations`; the load report."""
+    return run.run(
+        load_engine,
+        f"load-{label}",
+        release=release,
+        observations=observations,
+        engine=run.policy.section("engine", EngineSpec),
+        spec=run.policy.section(section, LoadSpec),
+    ).refs["load"]

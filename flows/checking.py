@@ -1,0 +1,93 @@
+"""Checks a whole policy file before a run begins: every section by its spec, so that nothing fails half-way."""
+
+from evaluation.canary import CanaryPolicy
+from evaluation.gate import GatePolicy
+from evaluation.load import LoadSpec
+from indexes.build import IndexSpec
+from indexes.chunkers.text import ChunkSpec
+from indexes.embedder import EmbedSpec
+from indexes.loaders.spec import CorpusSpec
+from indexes.validation import ValidationSpec
+from infra.cost import CostSpec
+from infra.errors import PolicyError
+from infra.settings import Policy, Spec
+from models.answering.guardrails import GuardPolicy
+from models.answering.pipeline import AnswerSpec
+from models.base import is_hub_id
+from models.cases import CaseSpec
+from models.quantize import QuantSpec
+from models.serving.answerer import GatewaySpec
+from models.serving.vllm import EngineSpec
+from models.training.data import DataSpec
+from models.training.sft import TrainSpec
+from tasks.measuring import AskSpec
+from tasks.releasing import NightSpec
+from tasks.training import ModelSpec
+from tasks.watching import TraceSpec
+
+SECTIONS: dict[str, type[Spec]] = {
+    "model": ModelSpec,
+    "corpus": CorpusSpec,
+    "validation": ValidationSpec,
+    "cases": CaseSpec,
+    "traffic": CaseSpec,
+    "chunking": ChunkSpec,
+    "embedding": EmbedSpec,
+    "index": IndexSpec,
+    "answering": AnswerSpec,
+    "guards": GuardPolicy,
+    "training_data": DataSpec,
+    "training": TrainSpec,
+    "quantization": QuantSpec,
+    "quantization_load": LoadSpec,
+    "benchmark": LoadSpec,
+    "engine": EngineSpec,
+    "gateway": GatewaySpec,
+    "asking": AskSpec,
+    "gate": GatePolicy,
+    "canary": CanaryPolicy,
+    "night": NightSpec,
+    "traces": TraceSpec,
+    "cost": CostSpec,
+}
+"""Section of the policy file → the spec that reads it."""
+
+
+CORPUS = ("model", "corpus", "validation", "cases", "chunking")
+INDEX = (*CORPUS, "embedding", "index", "answering")
+TRAINING = (*INDEX, "guards", "training_data", "training")
+ENGINE = (*TRAINING, "engine", "asking", "cost", "quantization", "quantization_load")
+RELEASE = (*ENGINE, "gate", "canary", "gateway", "night")
+NEEDED: dict[str, tuple[str, ...]] = {
+    "ingest": CORPUS,
+    "index": INDEX,
+    "finetune": TRAINING,
+    "quantize": ENGINE,
+    "benchmark": (*ENGINE, "benchmark"),
+    "evaluate": ENGINE,
+    "release": RELEASE,
+    "nightly": (*RELEASE, "benchmark", "traces"),
+    "monitor": ("traces",),
+}
+"""Flow → the sections that it reads; one that is left out must have a default for every field."""
+
+
+def check_policy(policy: Policy, flow: str = "") -> None:
+    """Raise PolicyError for an unknown section and for the first wrong value; for what `flow` needs and lacks, too."""
+    unknown = sorted(str(name) for name in policy.sections if name not in SECTIONS)
+    if unknown:
+        known = ", ".join(SECTIONS)
+        raise PolicyError(f"{policy.path}: unknown section {unknown[0]!r}; known ones are {known}")
+    for name in dict.fromkeys((*policy.sections, *NEEDED.get(flow, ()))):
+        policy.section(name, SECTIONS[name])
+    if "model" in policy.sections:
+        _check_model(policy)
+
+
+def _check_model(policy: Policy) -> None:
+    """A folder that is missing is said now, not after the servers have started."""
+    base = policy.section("model", ModelSpec).base
+    if not policy.folder(base).is_dir() and not is_hub_id(base):
+        raise PolicyError(
+            f"{policy.path}: model.base: {base!r} is neither a folder nor a Hugging Face id such as org/name"
+        )

@@ -1,0 +1,212 @@
+"""The command `sluice`: servers up and down, flows, questions, releases, traces, reports and benchmarks."""
+
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from flows import commands
+from flows.printing import print_answer, print_json, print_result, print_value
+from infra.errors import SluiceError
+from infra.settings import be_quiet
+
+P = ParamSpec("P")
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+app = typer.Typer(name="sluice", no_args_is_help=True, add_completion=False, help="LLM operations with measured gates.")
+releases = typer.Typer(no_args_is_help=True, help="Releases: what is live, what was, and how to go back.")
+app.add_typer(releases, name="releases")
+out = Console()
+err = Console(stderr=True)
+
+
+class FlowName(StrEnum):
+    """Flows that `sluice run` knows."""
+
+    NIGHTLY = "nightly"
+    INGEST = "ingest"
+    INDEX = "index"
+    FINETUNE = "finetune"
+    QUANTIZE = "quantize"
+    BENCHMARK = "benchmark"
+    EVALUATE = "evaluate"
+    RELEASE = "release"
+    MONITOR = "monitor"
+
+
+class WhenBusy(StrEnum):
+    """What to do while another run works on the same state."""
+
+    WAIT = "wait"
+    LEAVE = "leave"
+
+
+def _complain(message: str) -> None:
+    err.print(f"[bold red]sluice:[/] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+def _clean(function: Callable[P, None]) -> Callable[P, None]:
+    """Errors that Sluice raises on purpose become one line and their exit code; with --json an object as well."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except SluiceError as error:
+            _complain(str(error))
+            if kwargs.get("json_"):
+                print_json({"error": str(error)})
+            sys.exit(error.exit_code)
+
+    return call
+
+
+def _show(value: Any, as_json: bool, title: str = "") -> None:
+    """A value as JSON, or as a table for people."""
+    if as_json:
+        print_json(value)
+    else:
+        print_value(value, title, out)
+
+
+@app.command()
+@_clean
+def up(json_: AsJson = False) -> None:
+    """Start Prefect, MLflow, the runner of deployments, and, once a release is live, its engine and the gateway."""
+    _show(commands.up(lambda line: err.print(line, highlight=False)), json_, "started")
+
+
+@app.command()
+@_clean
+def down(json_: AsJson = False) -> None:
+    """Stop every server that Sluice started here; requests in flight are finished first."""
+    _show({"stopped": commands.down()}, json_)
+
+
+@app.command()
+@_clean
+def status(json_: AsJson = False) -> None:
+    """What runs, on which port, and which release is live."""
+    value = commands.status()
+    if json_:
+        print_json(value)
+        return
+    _show(value["servers"], False, "servers")
+    _show(value["pointers"] or {"production": "no release yet: run `sluice run nightly`"}, False)
+
+
+@app.command()
+@_clean
+def run(
+    flow: Annotated[FlowName, typer.Argument(help="Which flow.")],
+    policy: Annotated[Path | None, typer.Option(help="Policy file of the project; default SLUICE_POLICY.")] = None,
+    when_busy: Annotated[
+        WhenBusy | None, typer.Option(help="While another run works here; default: the policy's.")
+    ] = None,
+    json_: AsJson = False,
+) -> None:
+    """Run a flow now, starting the servers that it needs and stopping those that it started."""
+    result, code = commands.run_flow(
+        flow.value, policy, when_busy.value if when_busy else None, live=None if json_ else out
+    )
+    if json_:
+        print_json(result)
+    else:
+        print_result(result, out)
+    if "error" in result:
+        _complain(result["error"])
+    raise typer.Exit(code)
+
+
+@app.command()
+@_clean
+def ask(question: str, session: str = "", json_: AsJson = False) -> None:
+    """Ask the live release a question through the gateway."""
+    reply = commands.ask(question, session)
+    if json_:
+        print_json(reply)
+        return
+    print_answer(reply, out)
+    out.print(f"release {reply['release'][:12]}, trace {reply['trace_id']}, {reply['latency_ms']:.0f} ms", style="dim")
+
+
+@app.command()
+@_clean
+def explain(trace: str, json_: AsJson = False) -> None:
+    """Walk from an answer back to its chunks, documents, prompt, model and gate report."""
+    _show(commands.explain_trace(trace), json_)
+
+
+@app.command()
+@_clean
+def report(json_: AsJson = False) -> None:
+    """Path of the newest report page and its headline."""
+    _show(commands.newest_report(), json_)
+
+
+@app.command()
+@_clean
+def bench(name: str, write: bool = False, json_: AsJson = False) -> None:
+    """Run one benchmark of evaluation/benches; --write appends it to docs/benchmarks.md."""
+    _show(commands.bench(name, write), json_, f"bench {name}")
+
+
+@app.command()
+@_clean
+def doctor(json_: AsJson = False) -> None:
+    """Check this machine: versions, environments, disk, ports, optional services."""
+    checks, fit = commands.doctor()
+    _show(checks, json_, "checks")
+    raise typer.Exit(0 if fit else 1)
+
+
+@releases.command("list")
+@_clean
+def releases_list(json_: AsJson = False) -> None:
+    """Every release, newest first."""
+    _show(commands.list_releases(), json_, "releases")
+
+
+@releases.command("show")
+@_clean
+def releases_show(digest: str, json_: AsJson = False) -> None:
+    """One release: its parts and its gate report."""
+    _show(commands.show_release(digest), json_)
+
+
+@releases.command("diff")
+@_clean
+def releases_diff(left: str, right: str, json_: AsJson = False) -> None:
+    """The parts in which two releases differ."""
+    _show(commands.diff_releases(left, right), json_, "differences")
+
+
+@releases.command("promote")
+@_clean
+def releases_promote(digest: str, json_: AsJson = False) -> None:
+    """Make a release live that passed the gate and whose canary was held for a person to decide."""
+    _show(commands.promote(digest), json_)
+
+
+@releases.command("rollback")
+@_clean
+def releases_rollback(reason: str = "by hand", json_: AsJson = False) -> None:
+    """Go back to the previous release: one pointer move."""
+    _show(commands.rollback(reason), json_)
+
+
+@_clean
+def main() -> None:
+    """Entry point of the command."""
+    be_quiet()
+    app()
+
+
+if __name__ == "__main__":
+    main()

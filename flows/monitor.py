@@ -1,0 +1,19 @@
+"""Flow: what has to happen every few minutes: traces to MLflow, retention, the registry's aliases."""
+
+from prefect import flow
+
+from flows.checking import check_policy
+from flows.recording import RunSpec
+from infra.settings import Policy, use_policy
+from tasks.watching import TraceSpec, apply_retention, export_traces, mirror_aliases
+
+
+@flow(name="monitor", description="Export traces to MLflow, apply retention, mirror the aliases.")
+def monitor(spec: RunSpec = RunSpec()) -> dict[str, int]:
+    """How many traces were exported and purged. Needs no lock: each step is safe beside a night."""
+    policy = Policy(use_policy(spec.policy))
+    check_policy(policy, "monitor")
+    traces = policy.section("traces", TraceSpec)
+    exported = export_traces(traces)
+    mirror_aliases()
+    return {"exported": exported, "purged": apply_retention(traces)}

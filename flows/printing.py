@@ -1,0 +1,66 @@
+"""How the command line prints: one JSON value for programs, tables and short lines for people."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+LINES = ("verdict", "canary", "release", "previous", "seconds", "report", "mlflow_run", "exported", "purged")
+"""Fields of a flow's result that people see as lines."""
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on standard output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+
+
+def print_value(value: Mapping[str, Any] | Sequence[Mapping[str, Any]], title: str, console: Console) -> None:
+    """A mapping as lines, rows as a table."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _line(name, item, console)
+    elif not value:
+        console.print(f"{title or 'result'}: nothing yet")
+    else:
+        table = Table(title=title or None, show_edge=False)
+        for name in value[0]:
+            table.add_column(escape(name), overflow="fold")
+        for row in value:
+            table.add_row(*(escape(str(item)) for item in row.values()))
+        console.print(table)
+
+
+def print_answer(answer: Mapping[str, Any], console: Console) -> None:
+    """An answer with its sources."""
+    console.print(escape(answer["answer"]), style="bold", highlight=False)
+    for source in answer["citations"]:
+        line = f"  [{source['number']}] {source['title']} ({source['document']})"
+        console.print(line, highlight=False, markup=False)
+
+
+def print_result(result: Mapping[str, Any], console: Console) -> None:
+    """The final table of a run."""
+    if "stages" in result:
+        table = Table(title="stages", show_edge=False)
+        for column in ("stage", "status", "seconds", "computed", "of"):
+            table.add_column(column, justify="left" if column in {"stage", "status"} else "right")
+        for name, row in result["stages"].items():
+            table.add_row(name, row["status"], f"{row['seconds']:.1f}", str(row["computed"]), str(row["total"]))
+        console.print(table)
+    for answer in result.get("answers", []):
+        console.print(f"\n{escape(answer['question'])}", highlight=False)
+        print_answer(answer, console)
+    console.print()
+    for name in LINES:
+        if name in result:
+            _line(name, result[name], console)
+    for reason in result.get("reasons", []):
+        console.print(f"  {reason}", highlight=False, markup=False)
+
+
+def _line(name: str, value: object, console: Console) -> None:
+    console.print(f"[bold]{escape(name)}[/]: {escape(str(value))}", highlight=False, soft_wrap=True)

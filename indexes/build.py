@@ -1,0 +1,128 @@
+"""The index as a folder: written so that the same input gives the same bytes, and loaded only if its parts fit."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from indexes.hybrid import HybridRetriever, RetrievalSpec
+from indexes.lexical import LexicalIndex, LexicalSpec
+from indexes.types import Chunk, Embedder, Vectors
+from indexes.vectors.faiss import FlatIndex, HnswIndex
+from indexes.vectors.port import VectorIndex
+from infra.errors import InputError, IntegrityError, SetupError
+from infra.settings import Spec
+from infra.store import canonical_json, read_lines, write_atomic, write_lines
+
+CHUNKS, VECTORS, LEXICAL, CARD = "chunks.jsonl", "vectors.npy", "bm25", "index.json"
+
+
+class IndexSpec(Spec):
+    """How vectors and words are indexed."""
+
+    kind: Literal["hnsw", "flat"] = "hnsw"
+    """hnsw: approximate and fast; flat: exact, for small corpora."""
+    m: int = Field(32, ge=4, le=128)
+    """HNSW: links of a row."""
+    ef_construction: int = Field(200, ge=8)
+    """HNSW: candidates kept while building."""
+    ef_search: int = Field(128, ge=8)
+    """HNSW: candidates kept while searching."""
+    lexical: LexicalSpec = LexicalSpec()
+    """Parameters of BM25."""
+
+
+class IndexCard(Spec):
+    """index.json: what an index was made from."""
+
+    embedder: str
+    """Version of the embedder."""
+    dimension: int
+    chunks: int
+    documents: int
+    spec: IndexSpec
+
+
+def build_index(
+    chunks: Sequence[Chunk], vectors: Vectors, spec: IndexSpec, embedder_version: str, folder: Path
+) -> IndexCard:
+    """Write chunks, vectors, graph, BM25 and card into `folder`; row i everywhere is chunks[i].
+
+    Raises: InputError when chunks and vectors do not fit together or a chunk id appears twice.
+    """
+    if not chunks or vectors.ndim != 2 or len(vectors) != len(chunks):
+        raise InputError(f"an index needs one vector a chunk: {len(chunks)} chunks, vectors of shape {vectors.shape}")
+    if len({chunk.id for chunk in chunks}) < len(chunks):
+        raise InputError("two chunks have the same id: chunk the corpus again")
+    if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-2):
+        raise InputError("the vectors are not of unit length: embed the chunks again")
+    folder.mkdir(parents=True, exist_ok=True)
+    index = _vector_index(spec)
+    index.build(vectors)
+    index.save(folder / _graph(spec))
+    lexical = LexicalIndex(spec.lexical)
+    lexical.build([chunk.embedding_text for chunk in chunks])
+    lexical.save(folder / LEXICAL)
+    np.save(folder / VECTORS, np.ascontiguousarray(vectors, "<f4"), allow_pickle=False)
+    write_lines(folder / CHUNKS, chunks)
+    card = IndexCard(
+        embedder=embedder_version,
+        dimension=vectors.shape[1],
+        chunks=len(chunks),
+        documents=len({chunk.document for chunk in chunks}),
+        spec=spec,
+    )
+    write_atomic(folder / CARD, canonical_json(card.model_dump(mode="json")) + "\n")
+    return card
+
+
+def load_index(folder: Path, embedder: Embedder, retrieval: RetrievalSpec | None = None) -> HybridRetriever:
+    """The retriever over a built index.
+
+    Raises: SetupError when the embedder is not the one that the index was built with; IntegrityError when files are
+    missing or do not belong together.
+    """
+    card = read_card(folder)
+    if card.embedder != embedder.version or card.dimension != embedder.dimension:
+        raise SetupError(
+            f"{folder}: built with embedder {card.embedder} ({card.dimension} numbers a vector), but this is "
+            f"{embedder.version} ({embedder.dimension}): run the index flow again or name the old embedder"
+        )
+    try:
+        chunks = list(read_lines(folder / CHUNKS, Chunk))
+    except (OSError, InputError) as error:
+        raise IntegrityError(f"{folder / CHUNKS}: missing or damaged; build the index again") from error
+    if len(chunks) != card.chunks:
+        raise IntegrityError(f"{folder}: holds {len(chunks)} chunks of {card.chunks}; build the index again")
+    graph = folder / _graph(card.spec)
+    index: VectorIndex = FlatIndex.load(graph) if card.spec.kind == "flat" else HnswIndex.load(graph)
+    return HybridRetriever(chunks, index, LexicalIndex.load(folder / LEXICAL), embedder, retrieval or RetrievalSpec())
+
+
+def read_card(folder: Path) -> IndexCard:
+    """The card of an index. Raises IntegrityError when there is none."""
+    try:
+        return IndexCard.model_validate_json((folder / CARD).read_text("utf-8"))
+    except (OSError, ValidationError) as error:
+        raise IntegrityError(f"{folder}: not an index (no valid {CARD}); build the index again") from error
+
+
+def read_vectors(folder: Path) -> Vectors:
+    """The stored vectors, shape (chunks, dimension), for drift measures. Raises IntegrityError."""
+    try:
+        loaded: Vectors = np.load(folder / VECTORS, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise IntegrityError(f"{folder / VECTORS}: missing or damaged; build the index again") from error
+    return loaded
+
+
+def _graph(spec: IndexSpec) -> str:
+    return f"{spec.kind}.faiss"
+
+
+def _vector_index(spec: IndexSpec) -> VectorIndex:
+    if spec.kind == "flat":
+        return FlatIndex()
+    return HnswIndex(spec.m, spec.ef_construction, spec.ef_search)

@@ -1,0 +1,163 @@
+"""The tables of the records database, as typed SQLAlchemy rows; a row read outside its session is a plain value."""
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Float, Index, Integer, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+
+ALIASES = ("production", "previous", "candidate", "canary")
+ROLES = ("user", "operator")
+RUNNING = "RUNNING"
+ENDED = ("PROMOTED", "HELD", "ROLLED_BACK", "INCONCLUSIVE")
+ARMS = ("production", "baseline", "canary")
+
+Count = BigInteger().with_variant(Integer, "sqlite")
+Digest = String(64)
+
+
+class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
+    """Base of every table. Times are seconds since the epoch (UTC)."""
+
+
+class Pointer(Base):
+    """An alias and the release it names; `release` None after the alias was cleared."""
+
+    __tablename__ = "pointers"
+    alias: Mapped[str] = mapped_column(String(32), primary_key=True)
+    release: Mapped[str | None] = mapped_column(Digest)
+    updated: Mapped[float] = mapped_column(Float)
+
+
+class PointerMove(Base):
+    """One move of an alias: from what, to what, when and why."""
+
+    __tablename__ = "pointer_history"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+    id: Mapped[int] = mapped_column(Count, primary_key=True, init=False)
+    alias: Mapped[str] = mapped_column(String(32))
+    old: Mapped[str | None] = mapped_column(Digest)
+    new: Mapped[str | None] = mapped_column(Digest)
+    reason: Mapped[str] = mapped_column(Text)
+    at: Mapped[float] = mapped_column(Float)
+
+
+class ReleaseRecord(Base):
+    """A registered release: its whole bundle as JSON, the gate report behind it and where it stands."""
+
+    __tablename__ = "releases"
+    digest: Mapped[str] = mapped_column(Digest, primary_key=True)
+    release: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created: Mapped[float] = mapped_column(Float)
+    gate_report: Mapped[str] = mapped_column(Digest, default="")
+    state: Mapped[str] = mapped_column(String(32), default="REGISTERED")
+
+
+class Placement(Base):
+    """The engine that serves a release: OpenAI base address and the model name to ask for."""
+
+    __tablename__ = "placements"
+    release: Mapped[str] = mapped_column(Digest, primary_key=True)
+    base_url: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    updated: Mapped[float] = mapped_column(Float)
+
+
+class Rollout(Base):
+    """A canary: `share` of traffic goes to each of the baseline and canary arm while the state is RUNNING."""
+
+    __tablename__ = "rollouts"
+    __table_args__ = (
+        Index(
+            "one_running_rollout",
+            "state",
+            unique=True,
+            sqlite_where=text("state = 'RUNNING'"),
+            postgresql_where=text("state = 'RUNNING'"),
+        ),
+    )
+    id: Mapped[str] = mapped_column(Digest, primary_key=True)
+    baseline: Mapped[str] = mapped_column(Digest)
+    canary: Mapped[str] = mapped_column(Digest)
+    policy: Mapped[str] = mapped_column(Digest)
+    share: Mapped[float] = mapped_column(Float)
+    step: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(32))
+    reason: Mapped[str] = mapped_column(Text)
+    started: Mapped[float] = mapped_column(Float)
+    updated: Mapped[float] = mapped_column(Float)
+
+
+class Trace(Base):
+    """One answered request, redacted before it comes here. `seq` is the order of arrival.
+
+    `request_key` with `release` is unique: a repeated request is kept once. `unsafe` is set when an output guard
+    had to block the answer. Passages are (number, document, chunk, title, text) as shown to the model.
+    """
+
+    __tablename__ = "traces"
+    __table_args__ = (
+        UniqueConstraint("request_key", "release", name="one_answer_a_request"),
+        Index("traces_created", "created"),
+        Index("traces_rollout", "rollout", "seq"),
+        Index("traces_exported", "exported", "seq"),
+        {"sqlite_autoincrement": True},
+    )
+    seq: Mapped[int] = mapped_column(Count, primary_key=True, init=False)
+    trace_id: Mapped[str] = mapped_column(String(32), unique=True)
+    created: Mapped[float] = mapped_column(Float)
+    release: Mapped[str] = mapped_column(Digest)
+    arm: Mapped[str] = mapped_column(String(16))
+    rollout: Mapped[str] = mapped_column(String(64), default="")
+    session: Mapped[str] = mapped_column(Digest, default="")
+    request_key: Mapped[str | None] = mapped_column(String(128), default=None)
+    question: Mapped[str] = mapped_column(Text, default="")
+    answer: Mapped[str] = mapped_column(Text, default="")
+    refused: Mapped[bool] = mapped_column(default=False)
+    unsafe: Mapped[bool] = mapped_column(default=False)
+    latency_ms: Mapped[float] = mapped_column(Float, default=0.0)
+    prompt_tokens: Mapped[int] = mapped_column(Integer, default=0)
+    completion_tokens: Mapped[int] = mapped_column(Integer, default=0)
+    cached_tokens: Mapped[int] = mapped_column(Integer, default=0)
+    error: Mapped[str] = mapped_column(Text, default="")
+    guards: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default_factory=list)
+    spans: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default_factory=list)
+    passages: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default_factory=list)
+    citations: Mapped[list[int]] = mapped_column(JSON, default_factory=list)
+    retrieved: Mapped[list[str]] = mapped_column(JSON, default_factory=list)
+    exported: Mapped[bool] = mapped_column(default=False)
+
+
+class Feedback(Base):
+    """A rating of one answer: -1 or 1, perhaps with a correction. `simulated` marks a user that is a program."""
+
+    __tablename__ = "feedback"
+    __table_args__ = (Index("feedback_trace", "trace_id"), {"sqlite_autoincrement": True})
+    id: Mapped[int] = mapped_column(Count, primary_key=True, init=False)
+    trace_id: Mapped[str] = mapped_column(String(32))
+    created: Mapped[float] = mapped_column(Float)
+    rating: Mapped[int] = mapped_column(Integer)
+    correction: Mapped[str] = mapped_column(Text, default="")
+    reason: Mapped[str] = mapped_column(Text, default="")
+    simulated: Mapped[bool] = mapped_column(default=False)
+
+
+class ApiKey(Base):
+    """A caller's key: only its sha256 is kept. `access` are the labels of the documents the caller may see."""
+
+    __tablename__ = "api_keys"
+    digest: Mapped[str] = mapped_column(Digest, primary_key=True)
+    name: Mapped[str] = mapped_column(String(128))
+    role: Mapped[str] = mapped_column(String(16))
+    access: Mapped[list[str]] = mapped_column(JSON)
+    created: Mapped[float] = mapped_column(Float)
+
+
+class AddedCase(Base):
+    """A case made from production: a confirmed failure or a correction."""
+
+    __tablename__ = "cases_added"
+    id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    trace_id: Mapped[str] = mapped_column(String(32))
+    case: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created: Mapped[float] = mapped_column(Float)
+    reason: Mapped[str] = mapped_column(Text, default="")

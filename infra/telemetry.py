@@ -1,0 +1,297 @@
+"""MLflow side of Sluice: nights and stages as runs, releases in the registry, and traces sent in batches by OTLP."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import httpx
+from pydantic import BaseModel, ConfigDict
+
+from infra.errors import SetupError, TryAgainError
+from infra.store import ArtifactRef
+
+EXPERIMENT = "sluice"
+REGISTERED_MODEL = "sluice"
+EXPERIMENT_NOTE = (
+    "Nights of Sluice, one run a stage under the run of the night; under Traces every answer of the gateway."
+)
+MODEL_NOTE = "Releases: everything that shapes an answer, one version each. The aliases show what is live."
+SHORT_DIGEST = 12
+"""Digits of a digest that a column of MLflow's tables has room for."""
+OTLP_BATCH = 50
+"""Traces a request: batches of 20 or more cost the server about a third of single ones."""
+
+WRONG_CALL = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"}
+"""MLflow's error codes that trying again does not mend."""
+
+
+class TraceSpan(BaseModel):
+    """One span to export; times in nanoseconds since the epoch."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    start_ns: int
+    end_ns: int
+    attributes: dict[str, Any]
+
+
+class Trace(BaseModel):
+    """One request to export: a root span and its children. Texts must be redacted already."""
+
+    model_config = ConfigDict(frozen=True)
+
+    trace_id: str
+    """32 hexadecimal digits."""
+    root: TraceSpan
+    children: tuple[TraceSpan, ...]
+    error: str = ""
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _translated(method: Callable[P, R]) -> Callable[P, R]:
+    """MLflow's errors as TryAgainError, but for those that say that the call itself is wrong."""
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return method(*args, **kwargs)
+        except MlflowException as error:
+            if error.error_code in WRONG_CALL:
+                raise
+            raise TryAgainError(f"MLflow does not answer: {error}") from error
+
+    return call
+
+
+class Tracker:
+    """Writes runs, metrics and releases to one MLflow server. Every method may raise TryAgainError when it is down."""
+
+    def __init__(self, address: str) -> None:
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        self.address = address
+        self.client = MlflowClient(tracking_uri=address, registry_uri=address)
+        try:
+            self.experiment = self._experiment()
+        except MlflowException as error:
+            raise SetupError(f"MLflow at {address} does not answer: {error}; start it with `sluice up`") from error
+
+    def _experiment(self) -> str:
+        """Id of the experiment, made at first use; of two processes that make it at once both get the same."""
+        from mlflow.exceptions import MlflowException
+
+        found = self.client.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            try:
+                return str(self.client.create_experiment(EXPERIMENT, tags={"mlflow.note.content": EXPERIMENT_NOTE}))
+            except MlflowException as error:
+                found = self.client.get_experiment_by_name(EXPERIMENT)
+                if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                    raise
+        return str(found.experiment_id)
+
+    @_translated
+    def start(
+        self,
+        name: str,
+        parent: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        *,
+        started: float | None = None,
+    ) -> str:
+        """Open a run (under `parent` if given) and return its id; it began at `started` (epoch seconds) or now."""
+        own = {"mlflow.runName": name, **(tags or {})}
+        if parent:
+            own["mlflow.parentRunId"] = parent
+        begun = int(1000 * (started or time.time()))
+        run = self.client.create_run(self.experiment, start_time=begun, tags=own, run_name=name)
+        return str(run.info.run_id)
+
+    @_translated
+    def log(
+        self,
+        run: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        artifacts: Mapping[str, ArtifactRef] | None = None,
+        inputs: Mapping[str, ArtifactRef] | None = None,
+        files: Iterable[Path] = (),
+        texts: Mapping[str, str] | None = None,
+    ) -> None:
+        """Add to a run. Nothing is copied: what it made is kept as tags (digest and address), `inputs` as datasets."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        now = time.time_ns() // 1_000_000
+        refs = artifacts or {}
+        self.client.log_batch(
+            run,
+            metrics=[Metric(name, float(value), now, 0) for name, value in (metrics or {}).items()],
+            params=[Param(name, str(value)[:6000]) for name, value in (params or {}).items()],
+            tags=[RunTag(f"artifact.{name}", f"{ref.kind} {ref.digest} {ref.uri}") for name, ref in refs.items()],
+        )
+        self._log_datasets(run, inputs or {})
+        for file in files:
+            self.client.log_artifact(run, str(file))
+        for name, text in (texts or {}).items():
+            self.client.log_text(run, text, name)
+
+    def _log_datasets(self, run: str, refs: Mapping[str, ArtifactRef]) -> None:
+        """Record artifacts as dataset inputs. The column shows the first digits of the digest; the source has all."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(
+                Dataset(
+                    ref.kind, ref.digest[:SHORT_DIGEST], "sluice", json.dumps({"uri": ref.uri, "digest": ref.digest})
+                ),
+                [InputTag("mlflow.data.context", name)],
+            )
+            for name, ref in refs.items()
+        ]
+        if inputs:
+            self.client.log_inputs(run, inputs)
+
+    @_translated
+    def curve(self, run: str, name: str, points: Sequence[tuple[int, float]]) -> None:
+        """Log a metric's course as (step, value)."""
+        from mlflow.entities import Metric
+
+        now = time.time_ns() // 1_000_000
+        for start in range(0, len(points), 1000):
+            batch = [Metric(name, value, now, step) for step, value in points[start : start + 1000]]
+            self.client.log_batch(run, metrics=batch)
+
+    @_translated
+    def end(self, run: str, ok: bool) -> None:
+        """Close a run as FINISHED or FAILED."""
+        self.client.set_terminated(run, "FINISHED" if ok else "FAILED")
+
+    @_translated
+    def end_lost(self, run: str) -> bool:
+        """Close a run whose process was killed; False when this server does not have it (any more)."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.set_terminated(run, "KILLED")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
+        return True
+
+    def run_address(self, run: str) -> str:
+        """Page of a run in MLflow's UI."""
+        return f"{self.address}/#/experiments/{self.experiment}/runs/{run}"
+
+    @_translated
+    def register_release(self, run: str, digest: str, manifest: str, tags: Mapping[str, str]) -> str:
+        """Model version of a release; registering the same digest again returns the version that exists."""
+        from mlflow.exceptions import MlflowException
+
+        found = self._version(digest)
+        if found:
+            return found
+        try:
+            self.client.create_registered_model(REGISTERED_MODEL, description=MODEL_NOTE)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        self.client.log_text(run, manifest, "release/release.json")
+        source = f"{self.client.get_run(run).info.artifact_uri}/release"
+        version = self.client.create_model_version(
+            REGISTERED_MODEL,
+            source=source,
+            run_id=run,
+            tags={"release": digest} | {name: value for name, value in tags.items() if value},
+            description=f"release {digest[:SHORT_DIGEST]}",
+        )
+        return str(version.version)
+
+    def _version(self, digest: str) -> str | None:
+        for version in self.client.search_model_versions(f"name = '{REGISTERED_MODEL}'"):
+            if version.tags.get("release") == digest:
+                return str(version.version)
+        return None
+
+    @_translated
+    def mirror_aliases(self, pointers: Mapping[str, str]) -> None:
+        """Make the registry's aliases say what the records say (the records decide; the registry shows)."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            shown: dict[str, str] = self.client.get_registered_model(REGISTERED_MODEL).aliases
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return
+            raise
+        for alias, digest in pointers.items():
+            version = self._version(digest)
+            if version and shown.get(alias) != version:
+                self.client.set_registered_model_alias(REGISTERED_MODEL, alias, version)
+        for alias in set(shown) - set(pointers):
+            self.client.delete_registered_model_alias(REGISTERED_MODEL, alias)
+
+    def export(self, traces: Sequence[Trace], timeout_s: float = 60) -> int:
+        """Send traces by OTLP in batches; returns how many the server took. Raises TryAgainError when it does not."""
+        sent = 0
+        headers = {"content-type": "application/x-protobuf", "x-mlflow-experiment-id": self.experiment}
+        with httpx.Client(timeout=timeout_s) as client:
+            for start in range(0, len(traces), OTLP_BATCH):
+                batch = traces[start : start + OTLP_BATCH]
+                try:
+                    reply = client.post(f"{self.address}/v1/traces", content=otlp_bytes(batch), headers=headers)
+                    reply.raise_for_status()
+                except httpx.HTTPError as error:
+                    raise TryAgainError(f"MLflow did not take traces {start}..{start + len(batch)}: {error}") from error
+                sent += len(batch)
+        return sent
+
+
+def otlp_bytes(traces: Sequence[Trace]) -> bytes:
+    """An OTLP ExportTraceServiceRequest in protobuf (opentelemetry.io/docs/specs/otlp)."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    request = ExportTraceServiceRequest()
+    scope = request.resource_spans.add().scope_spans.add()
+    for trace in traces:
+        trace_id = bytes.fromhex(trace.trace_id)
+        root_id = bytes.fromhex(trace.trace_id[:16])
+        for number, span in enumerate((trace.root, *trace.children)):
+            entry = scope.spans.add()
+            entry.trace_id = trace_id
+            entry.span_id = root_id if number == 0 else (int.from_bytes(root_id, "big") ^ number).to_bytes(8, "big")
+            if number:
+                entry.parent_span_id = root_id
+            entry.name = span.name
+            entry.kind = 1
+            entry.start_time_unix_nano, entry.end_time_unix_nano = span.start_ns, span.end_ns
+            entry.status.code = 2 if trace.error and number == 0 else 1
+            entry.status.message = trace.error if number == 0 else ""
+            _fill(entry.attributes, span.attributes)
+    return bytes(request.SerializeToString())
+
+
+def _fill(target: Any, attributes: Mapping[str, object]) -> None:
+    """Attributes as OTLP key-values; what is no scalar is written as JSON."""
+    for key, value in sorted(attributes.items()):
+        pair = target.add()
+        pair.key = key
+        if isinstance(value, bool):
+            pair.value.bool_value = value
+        elif isinstance(value, int):
+            pair.value.int_value = value
+        elif isinstance(value, float):
+            pair.value.double_value = value
+        else:
+            pair.value.string_value = value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -1,0 +1,257 @@
+"""One request of one release: guards, retrieval, context, prompt, generation, guards; each step a span."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from pydantic import Field, ValidationError
+
+from indexes.build import load_index
+from indexes.embedder import EmbedSpec
+from indexes.hybrid import RetrievalSpec
+from indexes.types import Chunk, Embedder, Retriever
+from infra.errors import PolicyError, SluiceError
+from infra.settings import Spec
+from infra.store import ArtifactStore
+from models.answering.context import ContextSpec, TokenCount, build_context, token_counter
+from models.answering.guardrails import GuardPolicy, Guards, Verdict
+from models.prompts import Prompt, load_prompt, render
+from models.release import Release
+from models.serving.engine import OpenAIEngine
+from models.types import Answer, Citation, Completion, Engine, GuardEvent, Span
+
+
+class GenerationSpec(Spec):
+    """How the model writes."""
+
+    max_tokens: int = Field(ge=1, le=4096)
+    """Most tokens of an answer."""
+    temperature: float = Field(0.0, ge=0, le=2)
+    """0 takes the likeliest token each time: the same question gets the same answer."""
+    timeout_s: float = Field(gt=0, le=3600)
+    """Longest time the engine may take for one answer; after it the fallback is given."""
+
+
+class AnswerSpec(Spec):
+    """The request path of a release from question to answer (`Release.retrieval` holds it)."""
+
+    search: RetrievalSpec
+    """How passages are found; its `k` are ranked before the cut."""
+    embedding: EmbedSpec | None = None
+    """The encoder that the index was built with; set when a release is put together, so that two releases with
+    different encoders can be served beside each other. None = section `embedding` of the policy file."""
+    context: ContextSpec
+    """What of it the model reads."""
+    generation: GenerationSpec
+    """How the model writes."""
+
+
+def new_trace_id() -> str:
+    """32 hexadecimal digits, as OTLP wants them."""
+    return uuid.uuid4().hex
+
+
+class Trail:
+    """What is noted along one request: spans and guard events."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.events: list[GuardEvent] = []
+        self.error = ""
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[dict[str, Any]]:
+        """Time a step; attributes put into the mapping become the span's, an error is named in it."""
+        attributes: dict[str, Any] = {}
+        start = time.time_ns()
+        try:
+            yield attributes
+        except SluiceError as error:
+            attributes["error"] = type(error).__name__
+            self.error = f"{name}: {error}"
+            raise
+        finally:
+            self.spans.append(Span(name=name, start_ns=start, end_ns=time.time_ns(), attributes=attributes))
+
+
+class Pipeline:
+    """Answers questions as one release does. `model` is the release's name on the engine."""
+
+    def __init__(
+        self,
+        *,
+        release: str,
+        retriever: Retriever,
+        engine: Engine,
+        model: str,
+        prompt: Prompt,
+        guards: Guards,
+        spec: AnswerSpec,
+        count_tokens: TokenCount,
+    ) -> None:
+        self.release = release
+        self.retriever = retriever
+        self.engine = engine
+        self.model = model
+        self.prompt = prompt
+        self.guards = guards
+        self.spec = spec
+        self.count_tokens = count_tokens
+
+    async def answer(self, question: str, access: frozenset[str], trace_id: str | None = None) -> Answer:
+        """Answer from what a caller with these access labels may see.
+
+        A part that fails gives the policy's fallback text with `error` set. Raises: InputError for an empty or too
+        long question.
+        """
+        begin, trail = time.perf_counter(), Trail()
+        with trail.step("guard_input") as note:
+            asked, allowed, events = self.guards.question(question)
+            trail.events += events
+            note["events"] = len(events)
+        verdict = Verdict(answer=self.prompt.refusal, cited=(), refused=True)
+        ranked: list[Chunk] = []
+        shown: list[Chunk] = []
+        completion = None
+        if allowed:
+            try:
+                ranked = await self._retrieve(trail, asked, access)
+                shown = self._choose(trail, asked, ranked)
+                completion = await self._generate(trail, asked, shown)
+                verdict = self._check(trail, completion, shown)
+            except SluiceError:
+                verdict = Verdict(answer=self.guards.policy.fallback, cited=(), refused=False)
+        passages = _numbered(shown)
+        return Answer(
+            question=asked,
+            answer=verdict.answer,
+            citations=tuple(passages[number - 1] for number in verdict.cited),
+            refused=verdict.refused,
+            release=self.release,
+            trace_id=trace_id or new_trace_id(),
+            latency_ms=(time.perf_counter() - begin) * 1000,
+            passages=passages,
+            retrieved=tuple(chunk.document for chunk in ranked),
+            guards=tuple(trail.events),
+            prompt_tokens=completion.prompt_tokens if completion else 0,
+            completion_tokens=completion.completion_tokens if completion else 0,
+            cached_tokens=completion.cached_tokens if completion else 0,
+            spans=tuple(trail.spans),
+            error=trail.error,
+        )
+
+    async def close(self) -> None:
+        """Close the engine's client."""
+        await self.engine.close()
+
+    async def _retrieve(self, trail: Trail, question: str, access: frozenset[str]) -> list[Chunk]:
+        """Search in a thread: embedding and search compute for milliseconds, and other requests go on meanwhile."""
+        with trail.step("retrieve") as note:
+            spec = self.spec.search
+            found = await asyncio.to_thread(self.retriever.search, question, access, spec.k, spec.mode)
+            note["found"] = len(found)
+            return [passage.chunk for passage in found]
+
+    def _choose(self, trail: Trail, question: str, ranked: Sequence[Chunk]) -> list[Chunk]:
+        with trail.step("guard_passages") as note:
+            # Only what can come into the prompt is scanned; near-duplicates may take out as many again.
+            safe, events = self.guards.passages(ranked[: 4 * self.spec.context.passages])
+            trail.events += events
+            note["events"] = len(events)
+        with trail.step("context") as note:
+            shown = build_context(safe, question, self.spec.context, self.count_tokens)
+            note["passages"] = len(shown)
+        return shown
+
+    async def _generate(self, trail: Trail, question: str, shown: Sequence[Chunk]) -> Completion:
+        with trail.step("prompt") as note:
+            messages = render(self.prompt, shown, question)
+            note["prompt"] = f"{self.prompt.id}:{self.prompt.version}"
+        with trail.step("generate") as note:
+            spec = self.spec.generation
+            done = await self.engine.complete(
+                self.model, messages, max_tokens=spec.max_tokens, temperature=spec.temperature
+            )
+            note.update(
+                model=self.model,
+                prompt_tokens=done.prompt_tokens,
+                completion_tokens=done.completion_tokens,
+                first_token_s=done.first_token_s,
+                finish_reason=done.finish_reason,
+            )
+            return done
+
+    def _check(self, trail: Trail, completion: Completion, shown: Sequence[Chunk]) -> Verdict:
+        with trail.step("guard_output") as note:
+            verdict = self.guards.answer(completion.text, shown, self.prompt.refusal)
+            trail.events += verdict.events
+            note["events"] = len(verdict.events)
+            return verdict
+
+
+def _numbered(chunks: Sequence[Chunk]) -> tuple[Citation, ...]:
+    return tuple(
+        Citation(number=number, document=chunk.document, chunk=chunk.id, title=chunk.title, text=chunk.text)
+        for number, chunk in enumerate(chunks, 1)
+    )
+
+
+AnySpec = TypeVar("AnySpec", bound=Spec)
+
+
+def _part(release: Release, name: str, spec: type[AnySpec], value: dict[str, object]) -> AnySpec:
+    try:
+        return spec.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise PolicyError(f"release {release.digest[:12]}: {name}.{field}: {first['msg']}") from error
+
+
+def spec_of(release: Release) -> AnswerSpec:
+    """The request path that a release holds. Raises PolicyError for a spec of another version."""
+    return _part(release, "retrieval", AnswerSpec, release.retrieval)
+
+
+class Placed(Protocol):
+    """Where a release's model answers: server root and model name."""
+
+    @property
+    def base_url(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+
+def build_pipeline(
+    release: Release,
+    store: ArtifactStore,
+    embedder: Embedder,
+    placement: Placed,
+    *,
+    retriever: Retriever | None = None,
+    engine: Engine | None = None,
+) -> Pipeline:
+    """The pipeline of a release, its parts loaded from the store by digest; `close` it when done.
+
+    A retriever over the same index and an engine at the same address can be shared between pipelines.
+
+    Raises: IntegrityError for a part that is missing or changed, PolicyError for a spec of another version, SetupError
+    when the embedder is not the one of the index.
+    """
+    spec = spec_of(release)
+    guards = Guards(_part(release, "guards", GuardPolicy, release.guards))
+    guards.personal.warm()
+    return Pipeline(
+        release=release.digest,
+        retriever=retriever or load_index(store.open(release.index), embedder, spec.search),
+        engine=engine or OpenAIEngine(placement.base_url, spec.generation.timeout_s),
+        model=placement.model,
+        prompt=load_prompt(release.prompt, store),
+        guards=guards,
+        spec=spec,
+        count_tokens=token_counter(store.open(release.model.base)),
+    )

@@ -1,0 +1,57 @@
+"""The base model of a project: a local folder or a Hugging Face id, brought in as safetensors only."""
+
+import re
+import shutil
+from pathlib import Path
+
+from infra.errors import InputError, SetupError
+
+NEEDED = ("config.json", "tokenizer.json")
+TAKEN = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.md")
+"""Files of a model folder that are taken; weights in pickled formats never are."""
+
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+"""The form of a Hugging Face id: an organisation and a name."""
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether `model` has the form of a Hugging Face id (a relative folder may have it, too: look for that first)."""
+    return HUB_ID.fullmatch(model) is not None
+
+
+def resolve_model(model: str, target: Path) -> None:
+    """Copy the model `model` (a folder, else a Hugging Face id) into the empty folder `target`.
+
+    Raises: InputError for a folder that is no model; SetupError when a hub id cannot be fetched.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        _copy(folder, target)
+    elif not is_hub_id(model):
+        raise InputError(f"model: {model} is no folder; name a model folder or a Hugging Face id such as org/name")
+    else:
+        _copy(_fetched(model), target)
+
+
+def _fetched(model: str) -> Path:
+    """Local snapshot of a hub id, safetensors only."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=list(TAKEN)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise SetupError(
+            f"model {model}: cannot be fetched ({type(error).__name__}); name a local folder instead"
+        ) from error
+
+
+def _copy(folder: Path, target: Path) -> None:
+    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    if missing or not any(folder.glob("*.safetensors")):
+        lacks = missing[0] if missing else "*.safetensors"
+        raise InputError(f"{folder}: not a model folder that can be used, it lacks {lacks}")
+    for pattern in TAKEN:
+        for file in sorted(folder.glob(pattern)):
+            shutil.copyfile(file, target / file.name)

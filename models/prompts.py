@@ -1,0 +1,158 @@
+"""Prompts: a versioned text with checked variables, how it becomes messages, and how an answer is read back."""
+
+import re
+from collections.abc import Sequence
+from string import Formatter
+from typing import Literal, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from infra.errors import InputError
+from infra.store import ArtifactRef, ArtifactStore, canonical_json, write_atomic
+from models.types import Message
+
+KIND = "prompt"
+FILE = "prompt.json"
+
+Variable = Literal["passages", "question", "claim"]
+
+MARK = re.compile(r"\s*\[(\d{1,3})\]")
+PART = re.compile(r";\s*")
+
+
+class Source(Protocol):
+    """What a numbered passage is made of: a Chunk, a Citation or anything with these two texts."""
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
+
+def _check_template(field: str, template: str, wanted: set[Variable]) -> None:
+    """Raise ValueError unless the template has exactly these plain variables: no attribute, format or conversion."""
+    found: set[str] = set()
+    for _, name, form, conversion in Formatter().parse(template):
+        if name is None:
+            continue
+        if name not in wanted or form or conversion:
+            raise ValueError(f"{field}: unknown variable {{{name}}}; allowed are {', '.join(sorted(wanted))}")
+        found.add(name)
+    missing = sorted(wanted - found)
+    if missing:
+        raise ValueError(f"{field}: the variable {{{missing[0]}}} is missing")
+
+
+class Prompt(BaseModel):
+    """One version of the prompt: part of a release, stored as an artifact folder with one file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    version: str
+    system: str
+    user: str
+    """Template of the user message; its variables are exactly `{passages}` and `{question}`."""
+    support: str
+    """Template of the support judgement; its variables are exactly `{passages}` and `{claim}`."""
+    refusal: str
+    """What the model says, and the guards give, when the passages hold no answer."""
+
+    @model_validator(mode="after")
+    def _variables_are_known(self) -> Self:
+        _check_template("user", self.user, {"passages", "question"})
+        _check_template("support", self.support, {"passages", "claim"})
+        return self
+
+
+DEFAULT = Prompt(
+    id="answer-from-passages",
+    version="1",
+    system="Answer from the passages. Cite the passage number.",
+    user="{passages}\n\nQuestion: {question}",
+    support="{passages}\n\nClaim: {claim}\nDo the passages support the claim? Answer yes or no.",
+    refusal="The passages do not say.",
+)
+
+
+def _fold(text: str) -> str:
+    """All white space runs as one space: a passage is one line."""
+    return " ".join(text.split())
+
+
+def numbered(passages: Sequence[Source]) -> str:
+    """The passages as the prompt shows them: `[1] Title: text`, one a line, numbered from 1."""
+    lines = []
+    for number, passage in enumerate(passages, 1):
+        title, text = _fold(passage.title), _fold(passage.text)
+        lines.append(f"[{number}] {title}: {text}" if title else f"[{number}] {text}")
+    return "\n".join(lines)
+
+
+def _messages(prompt: Prompt, user: str) -> list[Message]:
+    return [Message(role="system", content=prompt.system), Message(role="user", content=user)]
+
+
+def render(prompt: Prompt, passages: Sequence[Source], question: str) -> list[Message]:
+    """Messages that ask `question` over `passages`."""
+    return _messages(prompt, prompt.user.format(passages=numbered(passages), question=_fold(question)))
+
+
+def render_support(prompt: Prompt, passages: Sequence[Source], claim: str) -> list[Message]:
+    """Messages that ask whether `passages` support `claim`; the model answers yes or no."""
+    return _messages(prompt, prompt.support.format(passages=numbered(passages), claim=_fold(claim)))
+
+
+def answer_parts(text: str) -> list[tuple[str, tuple[int, ...]]]:
+    """Cut `14 days [2]; the duty chemist [1]` into ("14 days", (2,)), ("the duty chemist", (1,)).
+
+    A part without a mark takes no number; empty parts vanish.
+    """
+    parts = []
+    for piece in PART.split(text.strip()):
+        numbers = tuple(dict.fromkeys(int(number) for number in MARK.findall(piece)))
+        words = MARK.sub("", piece).strip()
+        if words or numbers:
+            parts.append((words, numbers))
+    return parts
+
+
+def is_refusal(text: str, refusal: str = DEFAULT.refusal) -> bool:
+    """Whether `text` says that the passages do not answer (case, marks and the last full stop do not matter)."""
+    said = _fold(MARK.sub("", text)).rstrip(".").casefold()
+    return not said or said.startswith(refusal.rstrip(".").casefold())
+
+
+def parse_answer(text: str, n: int, refusal: str = DEFAULT.refusal) -> tuple[str, tuple[int, ...], bool]:
+    """Read a model's answer over `n` passages: (answer without marks, numbers cited that exist, refused).
+
+    Numbers come in order of appearance, each once. Numbers outside 1..n are left out: see `unknown_marks`.
+    """
+    if is_refusal(text, refusal):
+        return refusal, (), True
+    parts = answer_parts(text)
+    answer = "; ".join(words for words, _ in parts if words)
+    cited = tuple(dict.fromkeys(number for _, numbers in parts for number in numbers if 1 <= number <= n))
+    return answer, cited, False
+
+
+def unknown_marks(text: str, n: int) -> tuple[int, ...]:
+    """Numbers that the answer cites though there are only `n` passages."""
+    return tuple(sorted({int(number) for number in MARK.findall(text)} - set(range(1, n + 1))))
+
+
+def store_prompt(prompt: Prompt, store: ArtifactStore) -> ArtifactRef:
+    """Keep the prompt as an artifact folder."""
+    with store.writing(KIND) as draft:
+        write_atomic(draft.folder / FILE, canonical_json(prompt.model_dump(mode="json")))
+    return draft.stored()
+
+
+def load_prompt(ref: ArtifactRef, store: ArtifactStore) -> Prompt:
+    """The stored prompt. Raises InputError when the file is not a prompt of this version."""
+    path = store.open(ref) / FILE
+    try:
+        return Prompt.model_validate_json(path.read_text("utf-8"))
+    except ValidationError as error:
+        raise InputError(f"prompt {ref.digest[:12]}: {error.errors()[0]['msg']}") from error

@@ -1,0 +1,196 @@
+"""From a question at the gateway to its answer: assignment, admission, pipeline, trace; a request key only once."""
+
+import asyncio
+import hashlib
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from pydantic import Field
+
+from infra.errors import InputError, SluiceError
+from infra.records import ApiKey, Records, Trace
+from infra.settings import Spec
+from models.answering.pipeline import new_trace_id
+from models.serving.entrance import Admission, KeyedLocks
+from models.serving.runtime import Runtime
+from models.serving.traffic import Assignment, Routing, RoutingCache, assign, forced
+from models.serving.wire import ApiError
+from models.serving.writer import Redact, TraceWriter, to_trace
+from models.types import Answer, Citation, GuardEvent
+
+LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class GatewaySpec(Spec):
+    """Limits of the gateway."""
+
+    max_in_flight: int = Field(ge=1, le=1000)
+    """Requests that are worked on at once."""
+    max_queued: int = Field(ge=0, le=10_000)
+    """Requests that wait; more get 429 at once."""
+    retry_after_s: int = Field(ge=1, le=600)
+    """What a client that got 429 is told to wait, in seconds."""
+    request_timeout_s: float = Field(gt=0, le=3600)
+    """Longest time from admission to answer; after it the client gets 504."""
+    max_body_bytes: int = Field(ge=1024, le=16 * 1024 * 1024)
+    """Largest request body."""
+    routing_max_age_s: float = Field(gt=0, le=0.5)
+    """How old the split between releases may be."""
+    trace_queue: int = Field(ge=1)
+    """Traces that may wait to be written; more are counted as lost."""
+
+
+class Metrics:
+    """Prometheus metrics in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        own = self.registry
+        self.answers = Counter("sluice_answers", "Answers by arm and outcome", ["arm", "outcome"], registry=own)
+        self.errors = Counter("sluice_request_errors", "Requests that got an error", ["code"], registry=own)
+        self.latency = Histogram(
+            "sluice_answer_seconds", "Pipeline time of an answer", ["arm"], buckets=LATENCY_BUCKETS, registry=own
+        )
+        self.guards = Counter("sluice_guard_events", "Guards that acted", ["stage", "guard", "action"], registry=own)
+        self.tokens = Counter("sluice_tokens", "Tokens by direction", ["direction"], registry=own)
+        self.feedback = Counter("sluice_feedback", "Ratings", ["rating", "simulated"], registry=own)
+        self.lost = Counter("sluice_traces_lost", "Traces that could not be written", registry=own)
+        self.inside = Gauge("sluice_requests_inside", "Requests running or waiting", registry=own)
+        self.backlog = Gauge("sluice_trace_backlog", "Traces not written yet", registry=own)
+
+    def answered(self, answer: Answer, arm: str) -> None:
+        """Count one answer."""
+        outcome = "error" if answer.error else "refused" if answer.refused else "answered"
+        self.answers.labels(arm, outcome).inc()
+        self.latency.labels(arm).observe(answer.latency_ms / 1000)
+        self.tokens.labels("prompt").inc(answer.prompt_tokens)
+        self.tokens.labels("completion").inc(answer.completion_tokens)
+        for event in answer.guards:
+            self.guards.labels(event.stage, event.guard, event.action).inc()
+
+
+def stored_answer(row: Trace) -> tuple[Answer, Assignment]:
+    """The answer as the records keep it (redacted)."""
+    passages = tuple(Citation.model_validate(passage) for passage in row.passages)
+    answer = Answer(
+        question=row.question,
+        answer=row.answer,
+        citations=tuple(passages[number - 1] for number in row.citations),
+        refused=row.refused,
+        release=row.release,
+        trace_id=row.trace_id,
+        latency_ms=row.latency_ms,
+        passages=passages,
+        retrieved=tuple(row.retrieved),
+        guards=tuple(GuardEvent.model_validate(event) for event in row.guards),
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
+        cached_tokens=row.cached_tokens,
+        error=row.error,
+    )
+    return answer, Assignment(row.release, row.arm, row.rollout)
+
+
+class Answerer:
+    """Answers questions for callers, each by the release that the split or an operator names."""
+
+    def __init__(self, records: Records, runtime: Runtime, spec: GatewaySpec, redact: Redact) -> None:
+        self.records = records
+        self.runtime = runtime
+        self.spec = spec
+        self.redact = redact
+        self.metrics = Metrics()
+        self.routing = RoutingCache(records, spec.routing_max_age_s)
+        self.writer = TraceWriter(records, redact, spec.trace_queue)
+        self.admission = Admission(spec.max_in_flight, spec.max_queued, spec.retry_after_s)
+        self._locks = KeyedLocks()
+
+    async def ask(
+        self, question: str, caller: ApiKey, session: str | None, release: str = "", request_key: str = ""
+    ) -> tuple[Answer, Assignment]:
+        """Answer a question. `release` forces a release and `request_key` makes a repetition harmless.
+
+        Raises: ApiError as the client shall read it.
+        """
+        routing = await self.routing.get()
+        unit = session or caller.digest
+        assignment = forced(routing, release) if release else assign(routing, unit)
+        if assignment is None:
+            raise ApiError(503, "no_release", "No release is live yet.")
+        if assignment.release not in routing.placements:
+            if release:
+                raise ApiError(404, "release_not_served", f"No engine serves release {release[:64]}.")
+            raise ApiError(503, "no_engine", "The release is not served at the moment; try again.")
+        session_digest = hashlib.sha256(unit.encode()).hexdigest()
+        if not request_key:
+            return await self._run(question, caller, routing, assignment, session_digest, None), assignment
+        async with self._locks.hold(f"{request_key}\0{assignment.release}"):
+            return await self._once(question, caller, routing, assignment, session_digest, request_key)
+
+    async def _once(
+        self, question: str, caller: ApiKey, routing: Routing, assignment: Assignment, session: str, request_key: str
+    ) -> tuple[Answer, Assignment]:
+        """The stored answer to this request, made and stored first when there is none."""
+        stored = await asyncio.to_thread(self.records.answered, request_key, assignment.release)
+        if stored is None:
+            answer = await self._run(question, caller, routing, assignment, session, request_key)
+            await self.wait_stored(answer.trace_id)
+            stored = await asyncio.to_thread(self.records.answered, request_key, assignment.release)
+            if stored is None or stored.trace_id == answer.trace_id:
+                return answer, assignment
+        return stored_answer(stored)
+
+    async def _run(
+        self,
+        question: str,
+        caller: ApiKey,
+        routing: Routing,
+        assignment: Assignment,
+        session: str,
+        request_key: str | None,
+    ) -> Answer:
+        """Answer now and hand the trace to the writer; a request that breaks counts as an error of its arm."""
+        trace_id, created, begin = new_trace_id(), time.time(), time.perf_counter()
+        failure, answer = "unexpected failure", None
+        async with self.admission.place():
+            try:
+                async with asyncio.timeout(self.spec.request_timeout_s):
+                    pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])
+                    answer = await pipeline.answer(question, frozenset(caller.access), trace_id)
+            except InputError as error:
+                failure = ""
+                raise ApiError(422, "invalid_question", str(error), param="question") from error
+            except TimeoutError as error:
+                failure = "timeout"
+                raise ApiError(504, "timeout", "The answer took too long; try again.") from error
+            finally:
+                if answer is None and failure:
+                    answer = self._failed(question, assignment, trace_id, (time.perf_counter() - begin) * 1000, failure)
+                if answer is not None:
+                    self._note(answer, to_trace(answer, assignment, created, session, request_key))
+        return answer
+
+    @staticmethod
+    def _failed(question: str, assignment: Assignment, trace_id: str, latency_ms: float, error: str) -> Answer:
+        return Answer(
+            question=question, answer="", citations=(), refused=False, release=assignment.release,
+            trace_id=trace_id, latency_ms=latency_ms, error=error,
+        )  # fmt: skip
+
+    def _note(self, answer: Answer, trace: Trace) -> None:
+        self.metrics.answered(answer, trace.arm)
+        if not self.writer.submit(trace):
+            self.metrics.lost.inc()
+
+    async def wait_stored(self, trace_id: str) -> None:
+        """Return when the trace is in the database, or was never on its way.
+
+        Raises: ApiError when it could not be stored.
+        """
+        future = self.writer.stored(trace_id)
+        if future is None:
+            return
+        try:
+            await asyncio.shield(asyncio.wrap_future(future))
+        except SluiceError as error:
+            raise ApiError(503, "records_unavailable", "The trace could not be stored; try again.") from error

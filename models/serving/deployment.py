@@ -1,0 +1,212 @@
+"""Which engines run for which releases: started, shared, filled with adapters, drained and stopped."""
+
+import fcntl
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from infra.errors import InputError, SetupError, TryAgainError
+from infra.processes import ProcessManager, ProcessSpec, Running
+from infra.settings import Settings
+from infra.store import ArtifactStore, write_atomic
+from models.release import ModelPart, Release
+from models.serving.control import drain, load_adapter, served_models, unload_adapter
+from models.serving.local import local_process
+from models.serving.vllm import EngineSpec, adapter_rank, vllm_build, vllm_process
+
+ENGINE = "engine-"
+"""Process names of engines that serve releases start so."""
+TRIAL = "trial-"
+"""Process names of engines that only measure start so; `retire` leaves them alone."""
+
+
+class Placement(BaseModel):
+    """Where a release's model answers: server root (without /v1) and the model name to ask for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    base_url: str
+    model: str
+
+
+class _Placed(BaseModel):
+    """A placement as kept on disk, with the process that holds it."""
+
+    engine: str
+    placement: Placement
+
+
+class _Placements(BaseModel):
+    releases: dict[str, _Placed] = {}
+
+
+class Deployer:
+    """Keeps one engine process a base model. State is on disk: any later process continues where this one ended."""
+
+    def __init__(
+        self, settings: Settings, store: ArtifactStore, manager: ProcessManager, spec: EngineSpec | None = None
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.manager = manager
+        self.spec = spec or EngineSpec()
+        self._state = settings.home / "engines" / "placements.json"
+
+    @property
+    def kind(self) -> str:
+        """vllm or transformers: the setting, otherwise vLLM where it is installed."""
+        return self.settings.engine_kind or ("vllm" if vllm_build(self.settings) else "transformers")
+
+    def ensure(self, releases: Sequence[Release]) -> dict[str, Placement]:
+        """Serve all of these releases; release digest → placement. What runs already is kept as it is.
+
+        Releases with one base share its engine, their adapters loaded beside each other while it runs.
+
+        Raises: SetupError when an engine does not come up or its port is taken, InputError for an adapter that does
+        not fit, IntegrityError for a model whose bytes have changed.
+        """
+        if self.settings.engine_url:
+            return {release.digest: self._remote(release) for release in releases}
+        with self._lock():
+            placed = self._load()
+            for release in releases:
+                engine = self._engine(release.model)
+                url = self._url(engine.port)
+                model = self._serve(url, release.model)
+                placed.releases[release.digest] = _Placed(
+                    engine=engine.name, placement=Placement(base_url=url, model=model)
+                )
+            self._save(placed)
+            return {release.digest: placed.releases[release.digest].placement for release in releases}
+
+    def retire(self, keep: Collection[str]) -> list[str]:
+        """Stop engines and unload adapters that none of the releases `keep` (digests) needs; the names stopped.
+
+        Take the others out of the gateway's pool first: an engine is drained for at most `drain_s`, then stopped.
+        """
+        if self.settings.engine_url:
+            return []
+        with self._lock():
+            placed = self._load()
+            kept = {digest: entry for digest, entry in placed.releases.items() if digest in keep}
+            engines = {entry.engine for entry in kept.values()}
+            stopped = [status.name for status in self.manager.status() if status.name.startswith(ENGINE)]
+            stopped = [name for name in stopped if name not in engines]
+            for name in stopped:
+                self._drain_and_stop(name)
+            models = {entry.placement for entry in kept.values()}
+            for entry in placed.releases.values():
+                if entry.engine in engines and entry.placement not in models and self._is_adapter(entry.placement):
+                    unload_adapter(entry.placement.base_url, entry.placement.model)
+            self._save(_Placements(releases=kept))
+        return stopped
+
+    @contextmanager
+    def engine_for(
+        self, model_folder: Path, adapter: Path | None = None, *, name: str = "sweep", spec: EngineSpec | None = None
+    ) -> Iterator[Placement]:
+        """An engine of its own to measure `model_folder` (with a LoRA `adapter`), stopped at the end of the block."""
+        chosen = spec or self.spec
+        if adapter is None:
+            chosen = chosen.model_copy(update={"lora": None})
+        process = f"{TRIAL}{name}"
+        with self._lock():
+            adapters = {"adapter": adapter} if adapter is not None else {}
+            running = self.manager.start(
+                self._process(chosen, model_folder, self._port(process), adapters, process, "base")
+            )
+        try:
+            yield Placement(base_url=self._url(running.port), model="adapter" if adapter is not None else "base")
+        finally:
+            self.manager.stop(process)
+
+    def _process(
+        self, spec: EngineSpec, folder: Path, port: int, adapters: dict[str, Path], name: str, model: str
+    ) -> ProcessSpec:
+        build = vllm_process if self.kind == "vllm" else local_process
+        return build(spec, folder, port, self.settings, adapters, name=name, model=model)
+
+    def _engine(self, model: ModelPart) -> Running:
+        """The running engine of a model's base, started where needed."""
+        name = f"{ENGINE}{model.base.digest[:12]}"
+        holds_adapters = model.precision == "bf16"
+        spec = self.spec if holds_adapters else self.spec.model_copy(update={"lora": None})
+        folder = self.store.open(model.base)
+        return self.manager.start(self._process(spec, folder, self._port(name), {}, name, self._base_name(model)))
+
+    def _serve(self, url: str, model: ModelPart) -> str:
+        """Load the model's adapter where it has one; the name to ask for."""
+        if model.adapter is None:
+            return self._base_name(model)
+        if self.spec.lora is None:
+            raise InputError("engine.lora is null in the policy file, but a release has an adapter; set it")
+        folder = self.store.open(model.adapter)
+        rank = adapter_rank(folder)
+        if rank > self.spec.lora.max_rank:
+            raise InputError(f"adapter of rank {rank} exceeds engine.lora.max_rank {self.spec.lora.max_rank}; raise it")
+        name = self._adapter_name(model)
+        load_adapter(url, name, folder)
+        return name
+
+    def _remote(self, release: Release) -> Placement:
+        """The placement on an engine that somebody else runs: it must serve the release's model under its name."""
+        url = self.settings.engine_url.rstrip("/").removesuffix("/v1")
+        wanted = self._adapter_name(release.model) if release.model.adapter else self._base_name(release.model)
+        served = served_models(url)
+        if wanted in served:
+            return Placement(base_url=url, model=wanted)
+        if len(served) == 1 and release.model.adapter is None:
+            return Placement(base_url=url, model=served[0])
+        raise SetupError(f"{url} serves {', '.join(served)}, not {wanted}: load it there, or unset SLUICE_ENGINE_URL")
+
+    def _port(self, name: str) -> int:
+        """The port that process `name` has, otherwise the lowest that no process of ours has."""
+        found = self.manager.alive(name)
+        if found is not None:
+            return found.port
+        used = {status.port for status in self.manager.status() if status.alive}
+        return next(port for port in range(self.settings.engine_port, 65536) if port not in used)
+
+    def _drain_and_stop(self, name: str) -> None:
+        running = self.manager.alive(name)
+        if running is not None:
+            with suppress(TryAgainError):  # one that does not answer any more has nothing to drain
+                drain(self._url(running.port), self.spec.drain_s)
+        self.manager.stop(name)
+
+    def _url(self, port: int) -> str:
+        return f"http://{self.settings.host}:{port}"
+
+    @staticmethod
+    def _base_name(model: ModelPart) -> str:
+        return f"base-{model.base.digest[:12]}"
+
+    @staticmethod
+    def _adapter_name(model: ModelPart) -> str:
+        assert model.adapter is not None, "asked for the adapter name of a model without one"
+        return f"adapter-{model.adapter.digest[:12]}"
+
+    @staticmethod
+    def _is_adapter(placement: Placement) -> bool:
+        return placement.model.startswith("adapter-")
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """One deployer at a time decides about ports and engines."""
+        self._state.parent.mkdir(parents=True, exist_ok=True)
+        with self._state.with_suffix(".lock").open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    def _load(self) -> _Placements:
+        if not self._state.is_file():
+            return _Placements()
+        try:
+            return _Placements.model_validate_json(self._state.read_bytes())
+        except ValidationError as error:
+            raise SetupError(f"{self._state}: not a list of placements; delete the file") from error
+
+    def _save(self, placements: _Placements) -> None:
+        write_atomic(self._state, placements.model_dump_json(indent=1))

@@ -1,0 +1,207 @@
+"""What the gateway answers on each path, and how every error reads."""
+
+import asyncio
+import logging
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+
+from infra.errors import InputError, SluiceError, TryAgainError
+from infra.records import ApiKey
+from models.serving.answerer import Answerer
+from models.serving.wire import (
+    AnswerRequest,
+    ApiError,
+    ChatRequest,
+    FeedbackRequest,
+    answer_body,
+    chat_body,
+    chat_events,
+    headers,
+)
+
+LOG = logging.getLogger("sluice.gateway")
+MODEL = "sluice"
+
+
+def _caller(request: Request) -> ApiKey:
+    found = request.state.caller
+    assert isinstance(found, ApiKey), "the entrance lets nobody in without a key"
+    return found
+
+
+def _answerer(request: Request) -> Answerer:
+    found = request.app.state.answerer
+    assert isinstance(found, Answerer)
+    return found
+
+
+Caller = Annotated[ApiKey, Depends(_caller)]
+Service = Annotated[Answerer, Depends(_answerer)]
+
+
+def _operator(caller: Caller) -> ApiKey:
+    if caller.role != "operator":
+        raise ApiError(403, "operators_only", "This needs an operator's key.")
+    return caller
+
+
+Operator = Annotated[ApiKey, Depends(_operator)]
+
+
+class Forced:
+    """What an operator's headers ask for: a release, and a key that makes a repeated request harmless."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        x_sluice_release: Annotated[str, Header(pattern="^[0-9a-f]{64}$|^$")] = "",
+        x_sluice_request_key: Annotated[str, Header(max_length=128)] = "",
+    ) -> None:
+        if x_sluice_release or x_sluice_request_key:
+            _operator(caller)
+        self.release = x_sluice_release
+        self.request_key = x_sluice_request_key
+
+
+async def _chat(body: ChatRequest, caller: Caller, service: Service, asked: Annotated[Forced, Depends()]) -> Response:
+    """POST /v1/chat/completions."""
+    if not body.question.strip():
+        raise ApiError(422, "no_question", "The last user message is the question; there is none.", param="messages")
+    release = asked.release
+    if body.model != MODEL:
+        if caller.role != "operator" or body.model not in (await service.routing.get()).placements:
+            raise ApiError(404, "model_not_found", f"The model is called {MODEL!r}.", param="model")
+        release = body.model
+    answer, _ = await service.ask(body.question, caller, body.user, release, asked.request_key)
+    if not body.stream:
+        return JSONResponse(chat_body(answer, body.model), headers=headers(answer))
+    include_usage = body.stream_options is not None and body.stream_options.include_usage
+    events = chat_events(answer, body.model, include_usage)
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers(answer))
+
+
+async def _answers(
+    body: AnswerRequest, caller: Caller, service: Service, asked: Annotated[Forced, Depends()]
+) -> Response:
+    """POST /v1/answers."""
+    answer, assignment = await service.ask(body.question, caller, body.session, asked.release, asked.request_key)
+    return JSONResponse(answer_body(answer, assignment), headers=headers(answer))
+
+
+async def _models(caller: Caller, service: Service) -> dict[str, Any]:
+    """GET /v1/models: operators also see the releases they may name."""
+    names = [MODEL]
+    if caller.role == "operator":
+        names += sorted((await service.routing.get()).placements)
+    return {
+        "object": "list",
+        "data": [{"id": name, "object": "model", "created": 0, "owned_by": MODEL} for name in names],
+    }
+
+
+async def _feedback(body: FeedbackRequest, _: Caller, service: Service) -> dict[str, Any]:
+    """POST /v1/feedback."""
+    await service.wait_stored(body.trace_id)
+    try:
+        await asyncio.to_thread(
+            service.records.add_feedback,
+            body.trace_id,
+            body.rating,
+            correction=service.redact(body.correction),
+            reason=service.redact(body.reason),
+            simulated=body.simulated,
+        )
+    except InputError as error:
+        raise ApiError(404, "trace_not_found", f"No answer has the trace id {body.trace_id}.") from error
+    service.metrics.feedback.labels(str(body.rating), str(body.simulated).lower()).inc()
+    return {"trace_id": body.trace_id, "stored": True}
+
+
+async def _trace(trace_id: str, _: Operator, service: Service) -> dict[str, Any]:
+    """GET /v1/traces/{id}: waits until the trace is in the database."""
+    await service.wait_stored(trace_id)
+    row = await asyncio.to_thread(service.records.trace, trace_id)
+    if row is None:
+        raise ApiError(404, "trace_not_found", "No answer has this trace id.")
+    return {column.key: getattr(row, column.key) for column in row.__table__.columns}
+
+
+async def _health() -> dict[str, str]:
+    """GET /health: the process runs."""
+    return {"status": "ok"}
+
+
+async def _ready(service: Service, release: str = "") -> Response:
+    """GET /ready: the live release (or the one asked for) can answer now."""
+    try:
+        routing = await service.routing.get()
+    except SluiceError:
+        return JSONResponse({"ready": False, "reason": "the records are not readable"}, 503)
+    wanted = release or routing.production
+    if wanted is None:
+        return JSONResponse({"ready": False, "reason": "no release is live"}, 503)
+    loaded = [name for name in routing.placements if service.runtime.loaded(name)]
+    ready = wanted in loaded and service.writer.alive
+    return JSONResponse({"ready": ready, "release": wanted, "loaded": loaded}, 200 if ready else 503)
+
+
+async def _metrics(service: Service) -> Response:
+    """GET /metrics."""
+    service.metrics.inside.set(service.admission.inside)
+    service.metrics.backlog.set(service.writer.backlog)
+    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _reply(service: Answerer, error: ApiError) -> JSONResponse:
+    service.metrics.errors.labels(error.code).inc()
+    return JSONResponse(error.body, error.status, headers=error.headers)
+
+
+def handle_errors(app: FastAPI, service: Answerer) -> None:
+    """Every error as OpenAI's JSON; what is not meant for the client goes to the log only."""
+
+    async def known(_: Request, error: Exception) -> Response:
+        assert isinstance(error, ApiError)
+        return _reply(service, error)
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"] if part not in ("body", "header"))
+        return _reply(service, ApiError(422, "invalid_request", f"{field}: {first['msg']}", param=field))
+
+    async def http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return _reply(service, ApiError(error.status_code, "http_error", str(error.detail)))
+
+    async def later(_: Request, error: Exception) -> Response:
+        LOG.warning("unavailable: %s", error)
+        reply = ApiError(503, "unavailable", "A part is not available at the moment; try again.", retry_after=1)
+        return _reply(service, reply)
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return _reply(service, ApiError(500, "internal_error", "The gateway failed; the operator's log says why."))
+
+    app.add_exception_handler(ApiError, known)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(TryAgainError, later)
+    app.add_exception_handler(Exception, unexpected)
+
+
+def add_routes(app: FastAPI) -> None:
+    """Every path of the gateway. `app.state.answerer` is the service behind them."""
+    app.add_api_route("/v1/chat/completions", _chat, methods=["POST"], response_model=None)
+    app.add_api_route("/v1/answers", _answers, methods=["POST"], response_model=None)
+    app.add_api_route("/v1/models", _models, methods=["GET"])
+    app.add_api_route("/v1/feedback", _feedback, methods=["POST"])
+    app.add_api_route("/v1/traces/{trace_id}", _trace, methods=["GET"])
+    app.add_api_route("/health", _health, methods=["GET"])
+    app.add_api_route("/ready", _ready, methods=["GET"], response_model=None)
+    app.add_api_route("/metrics", _metrics, methods=["GET"], response_model=None)

@@ -1,0 +1,70 @@
+"""An engine for unit tests: answers from a function, fails by script, remembers what it was asked."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from infra.errors import SluiceError
+from models.types import Completion, Engine, Message
+
+Answering = Callable[[str, Sequence[Message]], str]
+"""(model, messages) → answer text."""
+
+
+class Asked(BaseModel):
+    """One request that the fake engine got."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    messages: tuple[Message, ...]
+    max_tokens: int
+    temperature: float
+
+
+class FakeEngine(Engine):
+    """Scripted engine. `failures` is consumed one entry a call, None meaning success; tokens are words."""
+
+    def __init__(self, answer: Answering | str, failures: Sequence[SluiceError | None] = ()) -> None:
+        self._answer = answer
+        self._failures = list(failures)
+        self.asked: list[Asked] = []
+        self.closed = False
+
+    def _reply(self, asked: Asked) -> tuple[list[str], bool]:
+        """The words of the answer with their trailing spaces, and whether `max_tokens` cut it."""
+        self.asked.append(asked)
+        failure = self._failures.pop(0) if self._failures else None
+        if failure is not None:
+            raise failure
+        text = self._answer if isinstance(self._answer, str) else self._answer(asked.model, asked.messages)
+        words = text.split(" ")
+        pieces = [word + " " for word in words[:-1]] + words[-1:]
+        return pieces[: asked.max_tokens], len(pieces) > asked.max_tokens
+
+    async def complete(
+        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0
+    ) -> Completion:
+        """See Engine. Takes no time: both times are 0."""
+        asked = Asked(model=model, messages=tuple(messages), max_tokens=max_tokens, temperature=temperature)
+        pieces, cut = self._reply(asked)
+        return Completion(
+            text="".join(pieces),
+            finish_reason="length" if cut else "stop",
+            prompt_tokens=sum(len(message.content.split()) for message in messages),
+            completion_tokens=len(pieces),
+            first_token_s=0.0,
+            total_s=0.0,
+        )
+
+    async def stream(
+        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0
+    ) -> AsyncIterator[str]:
+        """See Engine: word by word."""
+        asked = Asked(model=model, messages=tuple(messages), max_tokens=max_tokens, temperature=temperature)
+        for piece in self._reply(asked)[0]:
+            yield piece
+
+    async def close(self) -> None:
+        """See Engine."""
+        self.closed = True

@@ -1,0 +1,140 @@
+"""The gateway: questions in, guarded answers out, over an OpenAI-compatible and an own HTTP interface."""
+
+import argparse
+import asyncio
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import lru_cache
+
+from fastapi import FastAPI
+
+from indexes.types import Embedder
+from infra.errors import SetupError, SluiceError, TryAgainError
+from infra.records import ApiKey, Records
+from infra.settings import be_quiet, policy, settings
+from models.answering.guardrails import GuardPolicy, personal_data
+from models.answering.pipeline import AnswerSpec
+from models.serving.answerer import Answerer, GatewaySpec
+from models.serving.endpoints import add_routes, handle_errors
+from models.serving.engine import OpenAIEngine
+from models.serving.entrance import Entrance
+from models.serving.keys import caller as caller_of
+from models.serving.runtime import ReleaseBuilder, Runtime
+from models.serving.writer import Redact
+
+LOG = logging.getLogger("sluice.gateway")
+
+
+async def _keep_warm(service: Answerer, stop: asyncio.Event) -> None:
+    """Build the pipelines that traffic may reach before it does; what fails is tried again at the next look."""
+    failed: dict[str, str] = {}
+    while not stop.is_set():
+        try:
+            routing = await service.routing.get()
+            for release in routing.active:
+                try:
+                    await service.runtime.pipeline(release, routing.placements[release])
+                    failed.pop(release, None)
+                except SluiceError as error:
+                    if failed.get(release) != str(error):
+                        LOG.error("release %s cannot be served: %s", release[:12], error)
+                    failed[release] = str(error)
+        except TryAgainError as error:
+            LOG.warning("records: %s", error)
+        try:
+            await asyncio.wait_for(stop.wait(), service.spec.routing_max_age_s)
+        except TimeoutError:
+            continue
+
+
+def create_app(records: Records, runtime: Runtime, spec: GatewaySpec, redact: Redact) -> FastAPI:
+    """The gateway over its parts. `redact` takes personal data out of everything that is written down.
+
+    Its lifespan owns `runtime` and the trace writer: on shutdown traces are flushed and engine clients closed.
+    """
+    service = Answerer(records, runtime, spec, redact)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        warming = asyncio.create_task(_keep_warm(service, stop))
+        yield
+        stop.set()
+        await warming
+        await asyncio.to_thread(service.writer.close)
+        await runtime.close()
+
+    async def find_caller(authorization: str) -> ApiKey | None:
+        return caller_of(authorization, (await service.routing.get()).keys)
+
+    app = FastAPI(title="Sluice gateway", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.answerer = service
+    app.add_middleware(Entrance, find_caller=find_caller, max_body_bytes=spec.max_body_bytes)
+    handle_errors(app, service)
+    add_routes(app)
+    return app
+
+
+def _build(records: Records) -> ReleaseBuilder:
+    """The builder over this machine's store, embedders and engines."""
+    from indexes.embedder import EmbedSpec, open_embedder
+    from infra.s3 import open_store
+
+    cached = lru_cache(maxsize=4)(open_embedder)
+    default = policy().section("embedding", EmbedSpec)
+
+    def embedder(spec: AnswerSpec) -> Embedder:
+        return cached(spec.embedding or default)
+
+    return ReleaseBuilder(records, open_store(settings().store_url, settings().home), embedder, OpenAIEngine)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises SetupError when the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SetupError(f"gateway: {host}:{port}: {error.strerror}; free it or set SLUICE_GATEWAY_PORT") from error
+    return listener
+
+
+def serve(host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT: then nothing new is taken, requests in flight are answered, traces are flushed."""
+    import uvicorn
+
+    listener = _listen(host, port)
+    spec = policy().section("gateway", GatewaySpec)
+    redact = personal_data(policy().section("guards", GuardPolicy)).redact
+    records = Records.open(settings().database_url)
+    app = create_app(records, Runtime(_build(records)), spec, redact)
+    drain = int(spec.request_timeout_s) + 1
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=drain, access_log=False)
+    uvicorn.Server(config).run(sockets=[listener])
+    records.close()
+
+
+def main() -> int:
+    """Command line of the gateway's process; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="models.serving.gateway", description=__doc__)
+    parser.add_argument("--host", default=settings().host)
+    parser.add_argument("--port", type=int, default=settings().gateway_port)
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    be_quiet()
+    try:
+        serve(given.host, given.port)
+    except SluiceError as error:
+        LOG.error("%s", error)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""What goes over the gateway's wire: request bodies, answers in OpenAI's and in our own form, errors."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.serving.traffic import Assignment
+from models.types import Answer
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+
+class AnswerRequest(BaseModel):
+    """Body of POST /v1/answers. `session` keeps a user in one arm of a canary."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    question: str = Field(min_length=1)
+    session: str | None = Field(None, min_length=1, max_length=200)
+
+
+class FeedbackRequest(BaseModel):
+    """Body of POST /v1/feedback. `simulated` is set by programs that play a user."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    trace_id: Digest
+    rating: Literal[-1, 1]
+    correction: str = Field("", max_length=4000)
+    reason: str = Field("", max_length=1000)
+    simulated: bool = False
+
+
+class TextPart(BaseModel):
+    """A text part of a message's content."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(BaseModel):
+    """A message as clients send it; roles that are not ours to answer are read over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: str
+    content: str | list[TextPart] | None = None
+
+    @property
+    def text(self) -> str:
+        """The content as one text."""
+        if isinstance(self.content, list):
+            return "\n".join(part.text for part in self.content)
+        return self.content or ""
+
+
+class StreamOptions(BaseModel):
+    """OpenAI's stream options."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """Body of POST /v1/chat/completions. Sampling fields are accepted and ignored: the release decides them."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str = "sluice"
+    messages: list[ChatMessage] = Field(min_length=1)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None
+    user: str | None = Field(None, max_length=200)
+
+    @property
+    def question(self) -> str:
+        """The last message of the user, or an empty text."""
+        return next((message.text for message in reversed(self.messages) if message.role == "user"), "")
+
+
+class ApiError(Exception):
+    """An error as the client reads it. Its message never holds internals."""
+
+    def __init__(self, status: int, code: str, message: str, *, param: str | None = None, retry_after: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.param = param
+        self.headers = {"Retry-After": str(retry_after)} if retry_after else {}
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """OpenAI's error object."""
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+
+    @property
+    def kind(self) -> str:
+        """OpenAI's name for this class of errors."""
+        named = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+        return named.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+
+
+def headers(answer: Answer) -> dict[str, str]:
+    """Response headers that every answer carries."""
+    return {"X-Sluice-Release": answer.release, "X-Sluice-Trace": answer.trace_id}
+
+
+def answer_body(answer: Answer, assignment: Assignment) -> dict[str, Any]:
+    """Our own form. `degraded` is set when a part failed and the fallback text was given."""
+    return {
+        "answer": answer.answer,
+        "citations": [citation.model_dump() for citation in answer.citations],
+        "refused": answer.refused,
+        "release": answer.release,
+        "trace_id": answer.trace_id,
+        "latency_ms": round(answer.latency_ms, 3),
+        "arm": assignment.arm,
+        "degraded": bool(answer.error),
+    }
+
+
+def chat_text(answer: Answer) -> str:
+    """The answer with the numbers of its sources, as a chat shows it."""
+    marks = "".join(f"[{citation.number}]" for citation in answer.citations)
+    return f"{answer.answer} {marks}" if marks else answer.answer
+
+
+def _usage(answer: Answer) -> dict[str, Any]:
+    return {
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+        "total_tokens": answer.prompt_tokens + answer.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": answer.cached_tokens},
+    }
+
+
+def _sources(answer: Answer) -> dict[str, Any]:
+    return {
+        "release": answer.release,
+        "trace_id": answer.trace_id,
+        "citations": [citation.model_dump() for citation in answer.citations],
+    }
+
+
+def chat_body(answer: Answer, model: str) -> dict[str, Any]:
+    """OpenAI's chat completion with `release`, `trace_id` and `citations` as extra fields."""
+    message = {"role": "assistant", "content": chat_text(answer), "refusal": None}
+    return {
+        "id": f"chatcmpl-{answer.trace_id}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "usage": _usage(answer),
+        **_sources(answer),
+    }
+
+
+def chat_events(answer: Answer, model: str, include_usage: bool) -> Iterator[str]:
+    """The same as server-sent events: role, then word by word, then the end with the extra fields.
+
+    The stream begins when the guards have passed the whole answer: what was once sent cannot be taken back.
+    """
+    head = {
+        "id": f"chatcmpl-{answer.trace_id}",
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": model,
+    }
+    usage: dict[str, Any] = {"usage": None} if include_usage else {}
+
+    def event(delta: dict[str, Any], finish: str | None, **more: Any) -> str:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return _event({**head, "choices": [choice], **usage, **more})
+
+    yield event({"role": "assistant", "content": ""}, None)
+    words = chat_text(answer).split(" ")
+    for number, word in enumerate(words):
+        yield event({"content": word if number == 0 else f" {word}"}, None)
+    yield event({}, "stop", **_sources(answer))
+    if include_usage:
+        yield _event({**head, "choices": [], "usage": _usage(answer)})
+    yield "data: [DONE]\n\n"
+
+
+def _event(body: dict[str, Any]) -> str:
+    return f"data: {json.dumps(body, separators=(',', ':'), ensure_ascii=False)}\n\n"

@@ -1,0 +1,1 @@
+"""Starter model: generated reading tasks, tokenizer, training and report."""

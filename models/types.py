@@ -1,0 +1,111 @@
+"""Cases, messages, answers, releases' parts and the engine port."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Case(_Frozen):
+    """A question with its expected outcome. `answer` is a short span; `documents` are relevant document ids."""
+
+    id: str
+    question: str
+    answer: str = ""
+    documents: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    """Verbatim text that holds the answer, one entry a document."""
+    tags: tuple[str, ...] = ()
+    split: str = ""
+    expected: Literal["answer", "refusal"] = "answer"
+    forbidden: tuple[str, ...] = ()
+    """Strings that an answer must not contain (what an injected text asks for, personal data)."""
+    session: str = ""
+
+
+class Message(_Frozen):
+    """One chat message of the OpenAI protocol."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Completion(_Frozen):
+    """What an engine returned. Times in seconds from sending the request."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    first_token_s: float
+    total_s: float
+
+
+class Engine(Protocol):
+    """Port of a running language-model server."""
+
+    async def complete(
+        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0
+    ) -> Completion: ...
+
+    def stream(
+        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0
+    ) -> AsyncIterator[str]: ...
+
+    async def close(self) -> None: ...
+
+
+class Citation(_Frozen):
+    """A source that an answer names: passage number in the prompt, document and chunk ids, title, passage text."""
+
+    number: int
+    document: str
+    chunk: str
+    title: str
+    text: str
+
+
+class GuardEvent(_Frozen):
+    """A guard that acted: stage input, passage or output; action flag, drop, block or redact."""
+
+    stage: Literal["input", "passage", "output"]
+    guard: str
+    action: Literal["flag", "drop", "block", "redact"]
+    detail: str = ""
+
+
+class Span(_Frozen):
+    """One timed step of a request. Times in nanoseconds since the epoch; no personal data in attributes."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+    attributes: dict[str, Any] = Field(default_factory=dict)
+
+
+class Answer(_Frozen):
+    """The pipeline's result for one question by one release."""
+
+    question: str
+    answer: str
+    citations: tuple[Citation, ...]
+    refused: bool
+    release: str
+    trace_id: str
+    latency_ms: float
+    passages: tuple[Citation, ...] = ()
+    """Everything that was shown to the model, numbered as in the prompt."""
+    retrieved: tuple[str, ...] = ()
+    """Document ids of the ranked list before the cut, best first."""
+    guards: tuple[GuardEvent, ...] = ()
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    spans: tuple[Span, ...] = ()
+    error: str = ""
+    """Set when a part failed and the policy's fallback was given."""

@@ -1,0 +1,159 @@
+"""Tasks from files to checked chunks: read, validate, chunk, validate again; and the cases that measure the result."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from indexes.chunkers.text import ChunkSpec, chunk_document
+from indexes.loaders.corpus import load_corpus
+from indexes.loaders.database import read_table
+from indexes.loaders.spec import CorpusSpec, SqlTable
+from indexes.types import Chunk, Document
+from indexes.validation import ValidationReport, ValidationSpec, validate_chunks, validate_documents
+from infra.errors import InputError, PolicyError
+from infra.store import ArtifactRef, file_digest, folder_manifest, read_lines, value_digest, write_atomic, write_lines
+from models.answering.context import token_counter
+from models.cases import CaseSpec, check_splits, load_cases
+from tasks.policy import StageResult, artifact_store, stage
+
+TRAFFIC = "traffic"
+"""Split name of the cases that the simulated user asks."""
+
+
+def content_of(*paths: Path) -> str:
+    """Digest of files and folders as they are now: the part of a key that no spec shows."""
+    return value_digest([file_digest(path) if path.is_file() else _folder_content(path) for path in paths])
+
+
+def _folder_content(folder: Path) -> str:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such file or folder; check the paths in the policy")
+    return value_digest(folder_manifest("source", folder))
+
+
+def corpus_content(spec: CorpusSpec, root: Path) -> str:
+    """Digest of what a corpus is read from: every file of its folder, and the rows of tables, wherever they lie.
+
+    Raises: InputError when the folder is missing, PolicyError for a wrong table.
+    """
+    folder = (root / spec.documents).resolve()
+    return value_digest([content_of(folder), *(_table_content(table, folder) for table in spec.sql)])
+
+
+def _table_content(table: SqlTable, folder: Path) -> list[list[str]]:
+    """Ids and digests of the rows; for a database that cannot be read, why: the loader quarantines it for that."""
+    try:
+        return [[row.id, row.digest] for row in read_table(table, folder)]
+    except PolicyError:
+        raise
+    except InputError as error:
+        return [[str(error)]]
+
+
+@stage("indexes/loaders", "indexes/types.py")
+def read_corpus(spec: CorpusSpec, root: str, content: str) -> StageResult:
+    """Load every document below `root`; `content` is the corpus_content of now."""
+    loaded = load_corpus(spec, Path(root))
+    if not loaded.documents:
+        count = len(loaded.quarantined)
+        raise InputError(
+            f"{root}/{spec.documents}: no readable document ({count} quarantined); check `corpus` in the policy"
+        )
+    with artifact_store().writing("corpus") as draft:
+        write_lines(draft.folder / "documents.jsonl", loaded.documents)
+        write_lines(draft.folder / "quarantined.jsonl", loaded.quarantined)
+        write_atomic(draft.folder / "superseded.json", json.dumps(sorted(loaded.superseded)))
+        write_atomic(draft.folder / "splits.json", json.dumps(loaded.splits, sort_keys=True))
+    formats = Counter(document.media for document in loaded.documents)
+    return StageResult(
+        refs={"corpus": draft.stored()},
+        computed=len(loaded.documents),
+        total=len(loaded.documents),
+        metrics={
+            "documents": len(loaded.documents),
+            "quarantined": len(loaded.quarantined),
+            "superseded": len(loaded.superseded),
+        },
+        table=[{"document": item.id, "reason": item.reason} for item in loaded.quarantined],
+        notes=[f"- {count} {media}" for media, count in sorted(formats.items())],
+    )
+
+
+def documents_of(corpus: ArtifactRef) -> list[Document]:
+    """The documents of a corpus artifact."""
+    return list(read_lines(artifact_store().open(corpus) / "documents.jsonl", Document))
+
+
+def splits_of(corpus: ArtifactRef) -> dict[str, str]:
+    """Document id → split, where the corpus says so."""
+    found: dict[str, str] = json.loads((artifact_store().open(corpus) / "splits.json").read_text("utf-8"))
+    return found
+
+
+def chunks_of(chunks: ArtifactRef) -> list[Chunk]:
+    """The chunks of a chunk set."""
+    return list(read_lines(artifact_store().open(chunks) / "chunks.jsonl", Chunk))
+
+
+def _judged(report: ValidationReport, ref: ArtifactRef, total: int) -> StageResult:
+    """A validation as a stage result; a failing suite stops the flow with its rows named."""
+    if not report.success:
+        rows = "; ".join(f"{failure.expectation}: {', '.join(failure.rows[:5])}" for failure in report.failures)
+        raise InputError(f"{report.suite} failed validation: {rows}; see {ref.uri}/files/index.html")
+    return StageResult(
+        refs={"data-docs": ref},
+        computed=total,
+        total=total,
+        metrics={"expectations": report.expectations, "warnings": len(report.warnings)},
+        table=[{"warning": item.expectation, "rows": ", ".join(item.rows[:5])} for item in report.warnings],
+    )
+
+
+@stage("indexes/validation.py")
+def check_documents(corpus: ArtifactRef, spec: ValidationSpec) -> StageResult:
+    """Great Expectations over the documents, with Data Docs kept as an artifact."""
+    documents = documents_of(corpus)
+    with artifact_store().writing("data-docs") as draft:
+        report = validate_documents(documents, spec, draft.folder)
+    return _judged(report, draft.stored(), len(documents))
+
+
+@stage("indexes/chunkers", "indexes/types.py")
+def chunk_corpus(corpus: ArtifactRef, spec: ChunkSpec, tokenizer: ArtifactRef) -> StageResult:
+    """Cut every document into chunks, counted in tokens of the model's tokenizer."""
+    count = token_counter(artifact_store().open(tokenizer))
+    documents = documents_of(corpus)
+    chunks = [chunk for document in documents for chunk in chunk_document(document, spec, count)]
+    with artifact_store().writing("chunks") as draft:
+        write_lines(draft.folder / "chunks.jsonl", chunks)
+    tokens = [chunk.tokens for chunk in chunks]
+    return StageResult(
+        refs={"chunks": draft.stored()},
+        computed=len(chunks),
+        total=len(chunks),
+        metrics={"chunks": len(chunks), "tokens_mean": sum(tokens) / len(tokens), "tokens_max": max(tokens)},
+    )
+
+
+@stage("indexes/validation.py")
+def check_chunks(chunks: ArtifactRef, spec: ValidationSpec) -> StageResult:
+    """Great Expectations over the chunks."""
+    rows = chunks_of(chunks)
+    with artifact_store().writing("data-docs") as draft:
+        report = validate_chunks(rows, spec, draft.folder)
+    return _judged(report, draft.stored(), len(rows))
+
+
+@stage("models/cases.py", "models/types.py")
+def read_cases(spec: CaseSpec, traffic: CaseSpec | None, root: str, content: str) -> StageResult:
+    """The cases of every split, checked line by line and for leaks between splits, and the traffic to replay."""
+    cases = load_cases(spec, Path(root))
+    check_splits(cases)
+    replayed = (
+        [case.model_copy(update={"split": TRAFFIC}) for case in load_cases(traffic, Path(root))] if traffic else []
+    )
+    rows = [*cases, *replayed]
+    with artifact_store().writing("cases") as draft:
+        write_lines(draft.folder / "cases.jsonl", rows)
+    counts = {f"cases_{split}": float(count) for split, count in Counter(case.split for case in rows).items()}
+    return StageResult(refs={"cases": draft.stored()}, computed=len(rows), total=len(rows), metrics=counts)

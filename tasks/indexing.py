@@ -1,0 +1,91 @@
+"""Tasks from chunks to an index that was measured: embed what is new, build, check retrieval."""
+
+import numpy as np
+
+from evaluation.retrieval import retrieval_scores
+from indexes.build import IndexSpec, build_index, load_index
+from indexes.cache import EmbeddingCache
+from indexes.embedder import EmbedSpec, embed_chunks, open_embedder
+from indexes.hybrid import RetrievalSpec
+from infra.errors import InputError
+from infra.settings import settings
+from infra.store import ArtifactRef, canonical_json, read_lines, write_atomic
+from models.types import Case
+from tasks.corpus import TRAFFIC, chunks_of
+from tasks.policy import StageResult, artifact_store, progress_logger, stage
+
+ACCESS = frozenset({"public", "staff"})
+"""Labels that measurements see with: cases ask about documents of both kinds."""
+MODES = ("dense", "lexical", "hybrid")
+DEPTH = 10
+
+
+@stage("indexes/embedder.py", "indexes/types.py")
+def embed(chunks: ArtifactRef, spec: EmbedSpec) -> StageResult:
+    """Vectors of every chunk; chunks whose text was embedded before take their vector from the cache."""
+    rows = chunks_of(chunks)
+    embedder = open_embedder(spec)
+    cache = EmbeddingCache(settings().home / "embeddings")
+    vectors, computed, total = embed_chunks(rows, embedder, cache, progress_logger("embed", "chunks"))
+    with artifact_store().writing("vectors") as draft:
+        np.save(draft.folder / "vectors.npy", vectors, allow_pickle=False)
+        write_atomic(draft.folder / "embedder.json", canonical_json({"version": embedder.version}))
+    return StageResult(
+        refs={"vectors": draft.stored()},
+        computed=computed,
+        total=total,
+        metrics={"embedded": computed, "chunks": total},
+        params={"embedder": embedder.version},
+        notes=[f"{computed} of {total} chunks embedded, the others taken from the cache"],
+    )
+
+
+@stage("indexes/build.py", "indexes/hybrid.py", "indexes/lexical.py", "indexes/vectors")
+def build(chunks: ArtifactRef, vectors: ArtifactRef, spec: IndexSpec, embedding: EmbedSpec) -> StageResult:
+    """Vector index and BM25 over the chunks, in one folder."""
+    store = artifact_store()
+    rows = chunks_of(chunks)
+    matrix = np.load(store.open(vectors) / "vectors.npy", allow_pickle=False)
+    with store.writing("index") as draft:
+        build_index(rows, matrix, spec, open_embedder(embedding).version, draft.folder)
+    return StageResult(refs={"index": draft.stored()}, computed=len(rows), total=len(rows))
+
+
+@stage("evaluation/retrieval.py", "indexes/hybrid.py", "indexes/lexical.py", "indexes/vectors")
+def check_retrieval(
+    index: ArtifactRef, cases: ArtifactRef, spec: RetrievalSpec, embedding: EmbedSpec, splits: list[str]
+) -> StageResult:
+    """Recall, MRR and nDCG of dense, lexical and hybrid search on the answerable cases of `splits` (empty: all)."""
+    store = artifact_store()
+    asked = [
+        case
+        for case in read_lines(store.open(cases) / "cases.jsonl", Case)
+        if case.expected == "answer" and (case.split in splits if splits else case.split != TRAFFIC)
+    ]
+    if not asked:
+        raise InputError("no answerable case to measure retrieval with; check `cases` in the policy")
+    retriever = load_index(store.open(index), open_embedder(embedding), spec)
+    progress = progress_logger("check-retrieval", "questions")
+    scores: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
+    for number, case in enumerate(asked, 1):
+        for mode, rows in scores.items():
+            rows.append(retrieval_scores(retriever.search(case.question, ACCESS, DEPTH, mode), case))
+        progress(number, len(asked))
+    means = {mode: _means(rows) for mode, rows in scores.items()}
+    with store.writing("retrieval-report") as draft:
+        write_atomic(draft.folder / "retrieval.json", canonical_json(means))
+    return StageResult(
+        refs={"report": draft.stored()},
+        computed=len(asked),
+        total=len(asked),
+        metrics={
+            f"{mode}_{name.replace('@', '_at_')}": value for mode, row in means.items() for name, value in row.items()
+        },
+        table=[{"mode": mode, **{name: round(value, 4) for name, value in row.items()}} for mode, row in means.items()],
+    )
+
+
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of every metric over the cases that have it."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}

@@ -1,0 +1,158 @@
+"""Tasks that ask and measure: answers of a release to cases, their scores, the load on an engine."""
+
+import asyncio
+from collections.abc import Iterable
+
+from pydantic import Field
+
+from evaluation.asking import ask_cases
+from evaluation.load import LoadReport, LoadSpec, Percentiles, measure_load
+from evaluation.metrics import score_all, standard_scorers, table
+from evaluation.statistics import clusters_of
+from evaluation.types import Observation, Score
+from indexes.embedder import EmbedSpec, open_embedder
+from infra.cost import CostSpec, cost
+from infra.errors import InputError
+from infra.processes import ProcessManager
+from infra.settings import Spec, settings
+from infra.store import ArtifactRef, canonical_json, read_lines, write_atomic, write_lines
+from models.answering.guardrails import GuardPolicy, find_pii
+from models.answering.pipeline import build_pipeline
+from models.prompts import load_prompt, render
+from models.release import Release
+from models.serving.deployment import Deployer
+from models.serving.vllm import EngineSpec
+from models.types import Case, Message
+from tasks.indexing import ACCESS
+from tasks.policy import StageResult, artifact_store, progress_logger, stage
+
+
+class AskSpec(Spec):
+    """Section `asking` of the policy file."""
+
+    at_once: int = Field(ge=1, le=256)
+    """Questions in flight while cases are asked."""
+
+
+def deployer(engine: EngineSpec) -> Deployer:
+    """The engines of this machine. Built inside a task, never passed to one."""
+    return Deployer(settings(), artifact_store(), ProcessManager(settings().home), engine)
+
+
+def cases_of(cases: ArtifactRef, splits: Iterable[str]) -> list[Case]:
+    """The cases of some splits, in file order."""
+    wanted = set(splits)
+    path = artifact_store().open(cases) / "cases.jsonl"
+    return [case for case in read_lines(path, Case) if case.split in wanted]
+
+
+def observations_of(observations: ArtifactRef) -> list[Observation]:
+    """The raw observations of an artifact."""
+    return list(read_lines(artifact_store().open(observations) / "observations.jsonl", Observation))
+
+
+def scores_of(scores: ArtifactRef) -> list[Score]:
+    """The scores of an artifact."""
+    return list(read_lines(artifact_store().open(scores) / "scores.jsonl", Score))
+
+
+def load_of(load: ArtifactRef) -> LoadReport:
+    """The report of a load."""
+    return LoadReport.model_validate_json((artifact_store().open(load) / "load.json").read_text("utf-8"))
+
+
+@stage("models/answering", "models/serving", "models/prompts.py", "indexes", "evaluation/asking.py")
+def ask_release(
+    release: Release, cases: ArtifactRef, splits: list[str], engine: EngineSpec, spec: AskSpec, embedding: EmbedSpec
+) -> StageResult:
+    """Every case of `splits` asked through the release on a running engine; answers are kept raw."""
+    asked = cases_of(cases, splits)
+    if not asked:
+        raise InputError(f"no case of {', '.join(splits)}; check `cases` in the policy")
+    placement = deployer(engine).ensure([release])[release.digest]
+    pipeline = build_pipeline(release, artifact_store(), open_embedder(embedding), placement)
+    progress = progress_logger("ask", "cases")
+
+    async def ask() -> list[Observation]:
+        try:
+            return await ask_cases(pipeline, asked, ACCESS, spec.at_once, progress)
+        finally:
+            await pipeline.close()
+
+    observations = asyncio.run(ask())
+    with artifact_store().writing("observations") as draft:
+        write_lines(draft.folder / "observations.jsonl", observations)
+    failed = sum(bool(observation.answer.error) for observation in observations)
+    return StageResult(
+        refs={"observations": draft.stored()},
+        computed=len(observations),
+        total=len(observations),
+        metrics={"errors": failed},
+        params={"release": release.digest, "splits": ",".join(splits)},
+    )
+
+
+SCORERS = ("metrics", "scorer", "normalization", "correctness", "grounding", "safety", "retrieval")
+"""Modules of evaluation/ that decide a score."""
+
+
+@stage(*(f"evaluation/{name}.py" for name in SCORERS))
+def score_answers(observations: ArtifactRef, embedding: EmbedSpec, guards: GuardPolicy, price: CostSpec) -> StageResult:
+    """Scores of raw answers: recomputed whenever a scorer changes, without asking again."""
+    rows = observations_of(observations)
+    scorers = standard_scorers(
+        open_embedder(embedding),
+        lambda text: find_pii(text, guards),
+        lambda answer: cost(price, answer.latency_ms / 1000, 1, 0).total,
+    )
+    scores = score_all(rows, scorers)
+    with artifact_store().writing("scores") as draft:
+        write_lines(draft.folder / "scores.jsonl", scores)
+    means = table(scores, clusters_of([row.case for row in rows]))
+    return StageResult(
+        refs={"scores": draft.stored()},
+        computed=len(rows),
+        total=len(rows),
+        metrics={name: interval.mean for name, interval in means.items()},
+        table=[{"metric": name, **interval.model_dump(mode="json")} for name, interval in means.items()],
+    )
+
+
+def prompts_of(release: Release, observations: ArtifactRef) -> list[list[Message]]:
+    """The prompts behind kept answers, rebuilt from their passages."""
+    prompt = load_prompt(release.prompt, artifact_store())
+    return [render(prompt, row.answer.passages, row.case.question) for row in observations_of(observations)]
+
+
+def _figures(report: LoadReport) -> dict[str, float]:
+    """The figures of a load that are worth a metric: throughput, errors, percentiles in ms."""
+
+    def spread(name: str, values: Percentiles | None) -> dict[str, float]:
+        return {f"{name}_p{q}": getattr(values, f"p{q}") for q in (50, 95, 99)} if values else {}
+
+    return {
+        "output_tokens_per_s": report.output_tokens_per_s,
+        "requests_per_s": report.requests_per_s,
+        "errors": float(sum(report.errors.values())),
+        **spread("ttft_ms", report.ttft_ms),
+        **spread("tpot_ms", report.tpot_ms),
+        **spread("e2e_ms", report.e2e_ms),
+    }
+
+
+@stage("evaluation/load.py", "models/serving")
+def load_engine(release: Release, observations: ArtifactRef, engine: EngineSpec, spec: LoadSpec) -> StageResult:
+    """Load on the engine of a release with prompts that its pipeline really made."""
+    placement = deployer(engine).ensure([release])[release.digest]
+    prompts = prompts_of(release, observations)
+    report = asyncio.run(measure_load(placement.base_url, placement.model, prompts, spec))
+    with artifact_store().writing("load-report") as draft:
+        write_atomic(draft.folder / "load.json", canonical_json(report.model_dump(mode="json")))
+    figures = _figures(report)
+    return StageResult(
+        refs={"load": draft.stored()},
+        computed=len(report.timings),
+        total=len(report.timings),
+        metrics=figures,
+        table=[{"figure": name, "value": round(value, 2)} for name, value in figures.items()],
+    )

@@ -1,0 +1,161 @@
+"""Tasks around the model: take in the base, make training rows, fine-tune, quantize."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from indexes.build import load_index
+from indexes.embedder import EmbedSpec, open_embedder
+from indexes.types import Passage
+from infra.settings import Policy, Spec, settings
+from infra.store import ArtifactRef, folder_manifest, read_lines, value_digest, write_lines
+from models.answering.context import build_context, token_counter
+from models.answering.guardrails import GuardPolicy, Guards
+from models.answering.pipeline import AnswerSpec
+from models.base import resolve_model
+from models.prompts import Prompt, load_prompt, store_prompt
+from models.quantize import Quantized, QuantSpec, quantize
+from models.training.data import DataSpec, RowMaker, TrainingRow
+from models.training.sft import TrainSpec, train_adapter
+from models.types import Case
+from tasks.corpus import chunks_of, splits_of
+from tasks.indexing import ACCESS
+from tasks.policy import StageResult, artifact_store, progress_logger, stage, stage_key
+
+HELD_BACK = {"validation", "gate"}
+"""Splits whose documents and cases no training row may come from."""
+
+
+class ModelSpec(Spec):
+    """Section `model` of the policy file."""
+
+    base: str = Field(min_length=1)
+    """Model folder relative to the policy file, or a Hugging Face id such as org/name."""
+
+    def source(self, policy: Policy) -> str:
+        """The folder as an absolute path, or the id as it is."""
+        folder = policy.folder(self.base)
+        return str(folder) if folder.is_dir() else self.base
+
+    def content(self, policy: Policy) -> str:
+        """Digest of a local folder; an id stands for itself."""
+        folder = policy.folder(self.base)
+        return value_digest(folder_manifest("model", folder)) if folder.is_dir() else self.base
+
+
+@stage("models/base.py")
+def take_model(model: str, content: str) -> StageResult:
+    """A model folder or Hugging Face id as an artifact."""
+    with artifact_store().writing("model") as draft:
+        resolve_model(model, draft.folder)
+        count = sum(1 for path in draft.folder.rglob("*") if path.is_file())
+        size = sum(path.stat().st_size for path in draft.folder.rglob("*"))
+    return StageResult(
+        refs={"model": draft.stored()}, computed=count, total=count, metrics={"bytes": size}, params={"model": model}
+    )
+
+
+@stage("models/prompts.py")
+def take_prompt(prompt: Prompt) -> StageResult:
+    """The prompt of the release as an artifact."""
+    ref = store_prompt(prompt, artifact_store())
+    return StageResult(refs={"prompt": ref}, computed=1, total=1, params={"prompt": f"{prompt.id} {prompt.version}"})
+
+
+@stage("models/training/data.py", "models/training/questions.py", "models/prompts.py")
+def make_rows(
+    corpus: ArtifactRef,
+    chunks: ArtifactRef,
+    index: ArtifactRef,
+    cases: ArtifactRef,
+    prompt: ArtifactRef,
+    base: ArtifactRef,
+    spec: DataSpec,
+    answering: AnswerSpec,
+    guards: GuardPolicy,
+    embedding: EmbedSpec,
+) -> StageResult:
+    """Training rows from the train cases and from questions made out of the train documents.
+
+    Passages are found, scanned and chosen exactly as production does it.
+    """
+    store = artifact_store()
+    retriever = load_index(store.open(index), open_embedder(embedding), answering.search)
+    count, scan = token_counter(store.open(base)), Guards(guards)
+    shown = answering.context
+    if spec.evidence_sentences is not None:
+        shown = shown.model_copy(update={"evidence_sentences": spec.evidence_sentences})
+
+    def search(question: str) -> list[Passage]:
+        found = retriever.search(question, ACCESS, answering.search.k)
+        safe, _ = scan.passages([passage.chunk for passage in found[: 4 * answering.context.passages]])
+        return [Passage(chunk=chunk, score=0.0) for chunk in build_context(safe, question, shown, count)]
+
+    known = list(read_lines(store.open(cases) / "cases.jsonl", Case))
+    splits = splits_of(corpus)
+    held_back = {name for case in known if case.split in HELD_BACK for name in case.documents}
+    held_back |= {name for name, split in splits.items() if split in HELD_BACK}
+    maker = RowMaker(spec, load_prompt(prompt, store), search, chunks_of(chunks))
+    from_cases = maker.of_cases([case for case in known if case.split == "train"])
+    from_corpus = maker.of_corpus(lambda document: document not in held_back)
+    rows = [*from_cases, *from_corpus]
+    with store.writing("dataset") as draft:
+        write_lines(draft.folder / "rows.jsonl", rows)
+    counts = {
+        "from_cases": len(from_cases),
+        "from_corpus": len(from_corpus),
+        "refusals": sum(row.refusal for row in rows),
+    }
+    return StageResult(
+        refs={"dataset": draft.stored()},
+        computed=len(rows),
+        total=len(rows),
+        metrics={name: float(value) for name, value in counts.items()},
+    )
+
+
+def _work_folder(name: str, *inputs: ArtifactRef) -> Path:
+    """Where a long stage keeps its checkpoints: the same inputs find the same folder after a crash."""
+    key = stage_key(name, ("models/training/sft.py",), {"inputs": list(inputs)})
+    return settings().home / "work" / key
+
+
+@stage("models/training/sft.py", timeout_s=6 * 3600)
+def finetune_adapter(base: ArtifactRef, dataset: ArtifactRef, spec: TrainSpec) -> StageResult:
+    """QLoRA on the base; resumes from the last checkpoint of a killed run."""
+    store = artifact_store()
+    rows = list(read_lines(store.open(dataset) / "rows.jsonl", TrainingRow))
+    report_progress = progress_logger("finetune", "steps")
+    work = _work_folder(f"finetune-{spec.model_dump_json()}", base, dataset)
+
+    def report(step: int, steps: int, _loss: float) -> None:
+        report_progress(step, steps)
+
+    made = train_adapter(store.open(base), rows, spec, work, report)
+    adapter, merged = store.put("adapter", made.adapter), store.put("model", made.merged)
+    resumed = [f"resumed from step {made.resumed_from_step}"] if made.resumed_from_step else []
+    return StageResult(
+        refs={"adapter": adapter, "merged": merged},
+        computed=made.steps - made.resumed_from_step,
+        total=made.steps,
+        metrics={"tokens": made.tokens, "tokens_per_second": made.tokens_per_second, "final_loss": made.losses[-1][1]},
+        params={name: str(value) for name, value in spec.model_dump(mode="json").items()},
+        notes=resumed,
+        curve=made.losses,
+    )
+
+
+@stage("models/quantize.py", timeout_s=3600)
+def quantize_model(merged: ArtifactRef, dataset: ArtifactRef, precision: Quantized, spec: QuantSpec) -> StageResult:
+    """The merged model at one precision, calibrated on training rows."""
+    store = artifact_store()
+    rows = list(read_lines(store.open(dataset) / "rows.jsonl", TrainingRow))
+    with store.writing("model") as draft:
+        report = quantize(store.open(merged), precision, rows, spec, draft.folder)
+    return StageResult(
+        refs={"model": draft.stored()},
+        computed=1,
+        total=1,
+        metrics={"bytes_on_disk": float(report.bytes_on_disk)},
+        params={"precision": precision},
+    )

@@ -1,0 +1,61 @@
+"""The index flow: from documents to measured retrieval, only what is new is embedded, damage is never used."""
+
+import json
+
+import pytest
+
+from flows.index import index
+from flows.recording import Summary
+from infra.errors import InputError
+from tests.flows.project import CASES, Project
+
+
+def made(summary: Summary) -> set[str]:
+    return {name for name, row in summary.stages.items() if row.status != "cached"}
+
+
+def test_only_what_is_new_is_embedded(project: Project) -> None:
+    first = index()
+    assert [name for name in first.stages if name in {"embed", "build", "check-retrieval"}] == [
+        "embed", "build", "check-retrieval",
+    ]  # fmt: skip
+    chunks = first.stages["chunk-corpus"].total
+    assert (first.stages["embed"].computed, first.stages["embed"].total) == (chunks, chunks)
+    measured = first.metrics["check-retrieval"]
+    assert first.stages["check-retrieval"].total == len(CASES)
+    assert measured["hybrid_recall_at_1"] == 1.0
+    assert all(0 < value <= 1 for value in measured.values())
+
+    second = index()
+    assert made(second) == set()
+    assert second.stages["embed"].computed == 0
+    assert second.metrics == first.metrics
+
+    ferry = (project.documents / "ferry.md").read_text("utf-8")
+    project.write("ferry.md", ferry + "\n## Luggage\n\nA bicycle costs 3 euros on every crossing of the ferry.\n")
+    changed = index()
+    assert changed.stages["embed"].status == "done"
+    assert 0 < changed.stages["embed"].computed < changed.stages["embed"].total == chunks + 1
+    assert {"take-model", "take-prompt", "read-cases"}.isdisjoint(made(changed))
+
+    project.write("ferry.md", ferry)
+    assert made(index()) == set()
+
+
+def test_damaged_vectors_and_a_damaged_index_are_made_again(project: Project) -> None:
+    index()
+    paths = [project.stored("vectors", "vectors.npy"), project.stored("index", "chunks.jsonl")]
+    sound = [path.read_bytes() for path in paths]
+    for path, data in zip(paths, sound, strict=True):
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    again = index()
+    assert made(again) == {"embed", "build"}
+    assert again.stages["embed"].computed == 0, "the vectors were taken from the cache"
+    assert [path.read_bytes() for path in paths] == sound
+
+
+def test_no_case_that_can_be_answered(project: Project) -> None:
+    row = {"id": "c", "question": "Who is the mayor?", "expected": "refusal", "split": "gate"}
+    (project.folder / "cases.jsonl").write_text(json.dumps(row), "utf-8")
+    with pytest.raises(InputError, match="no answerable case to measure retrieval with"):
+        index()

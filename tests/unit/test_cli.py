@@ -1,0 +1,177 @@
+"""The command line: misuse is one clear line and exit code 2, failure is 1, --json is one value and nothing else."""
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from flows.cli import app
+from flows.printing import print_answer, print_result, print_value
+from infra.records import Records, Trace
+from infra.settings import ROOT, settings
+from tests.environment import only
+
+COMMANDS = ["up", "down", "status", "run", "ask", "explain", "report", "bench", "doctor", "releases"]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with only(monkeypatch, HOME=tmp_path / "state", PREFECT_URL="http://127.0.0.1:9/api", MLFLOW_URL="sqlite://"):
+        (tmp_path / "state").mkdir()
+        yield tmp_path / "state"
+
+
+def sluice(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def command(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """The command as a process of its own."""
+    argv = [sys.executable, "-m", "flows.cli", *arguments]
+    return subprocess.run(argv, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, check=False)
+
+
+def test_help_names_every_command() -> None:
+    told = sluice("--help")
+    assert told.exit_code == 0
+    assert [name for name in COMMANDS if f" {name} " not in told.output] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["bench", "nothing"], "no benchmark 'nothing': there are "),
+        (["explain", "nothing"], "trace 'nothing': not in the records"),
+        (["releases", "show", "abc"], "release 'abc': 0 match; see `sluice releases list`"),
+        (["releases", "diff", "abc", "abd"], "release 'abc': 0 match"),
+        (["releases", "promote", "abc"], "release 'abc': 0 match"),
+        (["releases", "rollback"], "there is no previous release to go back to"),
+        (["report"], "no report yet: run `sluice run nightly` first"),
+        (["run", "ingest", "--policy", "/nowhere/sluice.yaml"], "/nowhere/sluice.yaml: no policy file; copy"),
+    ],
+)
+def test_misuse(arguments: list[str], says: str) -> None:
+    plain, as_json = sluice(*arguments), sluice(*arguments, "--json")
+    assert (plain.exit_code, as_json.exit_code) == (2, 2)
+    assert plain.stdout == ""
+    assert plain.stderr.count("\n") == 1
+    assert plain.stderr.startswith("sluice: ")
+    assert says in plain.stderr
+    assert says in json.loads(as_json.stdout)["error"]
+    assert as_json.stderr == plain.stderr
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "says"),
+    [
+        ("gate", {"alpha": 7}, "gate.alpha: "),
+        ("gaet", {}, "unknown section 'gaet'"),
+        ("model", {"base": "./nowhere"}, "model.base: './nowhere' is neither a folder nor a Hugging Face id"),
+    ],
+)
+def test_a_wrong_policy_file(tmp_path: Path, home: Path, section: str, value: dict[str, object], says: str) -> None:
+    sections = yaml.safe_load((ROOT / "sluice.yaml").read_text("utf-8"))
+    sections["model"] = {"base": str(ROOT / "models" / "starter" / "weights")}
+    sections[section] = sections.get(section, {}) | value
+    policy = tmp_path / "sluice.yaml"
+    policy.write_text(yaml.safe_dump(sections), "utf-8")
+    told = sluice("run", "nightly", "--policy", str(policy), "--json")
+    assert told.exit_code == 2
+    assert says in json.loads(told.stdout)["error"]
+    assert str(policy) in told.stderr
+    assert not {"run", "run.lock", "store"} & {path.name for path in home.iterdir()}
+
+
+@pytest.mark.parametrize("arguments", [["run", "nothing"], ["run"], ["nothing"], ["ask"], ["status", "--jsn"]])
+def test_words_that_no_command_knows(arguments: list[str]) -> None:
+    assert sluice(*arguments).exit_code == 2
+
+
+def test_an_unknown_setting_stops_every_command() -> None:
+    told = command("status", SLUICE_HOEM="/x")
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr.startswith("sluice: unknown setting SLUICE_HOEM: known ones are SLUICE_CORPORA, ")
+    assert told.stderr.count("\n") == 1
+
+
+def test_a_gateway_that_is_away_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_GATEWAY_PORT", "9")
+    settings.cache_clear()
+    told = sluice("ask", "How long?", "--json")
+    assert told.exit_code == 1
+    assert json.loads(told.stdout) == {"error": told.stderr.removeprefix("sluice: ").strip()}
+
+
+def test_status_down_and_list_on_a_fresh_machine() -> None:
+    status = sluice("status", "--json")
+    assert json.loads(status.stdout) == {
+        "servers": [], "stopped": ["prefect", "mlflow", "gateway", "runner"], "pointers": {},
+    }  # fmt: skip
+    assert "no release yet: run `sluice run nightly`" in sluice("status").stdout
+    assert json.loads(sluice("down", "--json").stdout) == {"stopped": []}
+    assert json.loads(sluice("releases", "list", "--json").stdout) == []
+    assert "releases: nothing yet" in sluice("releases", "list").stdout
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_the_doctor_exits_with_what_it_found(monkeypatch: pytest.MonkeyPatch, taken: bool) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        if taken:
+            probe.listen()
+        monkeypatch.setenv("SLUICE_GATEWAY_PORT", str(probe.getsockname()[1] if taken else 18899))
+        settings.cache_clear()
+        told = sluice("doctor", "--json")
+    checks = json.loads(told.stdout)
+    fit = all(check["ok"] for check in checks if check["required"])
+    assert told.exit_code == (0 if fit else 1)
+    if taken:
+        assert told.exit_code == 1
+
+
+def test_explain_prints_what_stands_in_the_records(home: Path) -> None:
+    live = Records.open(settings().database_url)
+    live.add_traces([Trace(trace_id="0" * 32, created=1.0, release="a" * 64, arm="production", question="[/b] odd")])
+    told = sluice("explain", "0" * 32)
+    assert told.exit_code == 2
+    assert "its release aaaaaaaaaaaa is not registered here" in told.stderr
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(record=True, width=100, file=io.StringIO())
+
+
+def test_texts_are_shown_as_they_are(console: Console) -> None:
+    answer = {
+        "question": "What is [b]?", "answer": "[/b] 14 days [1] [red]x[/red]",
+        "citations": [{"number": 1, "title": "[x] Guide", "document": "doc-[1]"}],
+    }  # fmt: skip
+    print_answer(answer, console)
+    print_value({"answer": "[/b] one"}, "", console)
+    print_value([{"[a]": "[/b] two"}], "rows", console)
+    print_result({"answers": [answer], "reasons": ["[/b] three"], "report": "/x/[y].html"}, console)
+    text = console.export_text()
+    for part in ("[/b] 14 days [1] [red]x[/red]", "[1] [x] Guide (doc-[1])", "[/b] one", "[/b] two", "[/b] three"):
+        assert part in text
+    assert "What is [b]?" in text
+    assert "/x/[y].html" in text
+
+
+def test_the_table_of_a_run(console: Console) -> None:
+    row = {"status": "cached", "seconds": 0.04, "computed": 0, "total": 12}
+    print_result({"stages": {"embed": row}, "verdict": "UNCHANGED", "seconds": 3.2}, console)
+    text = console.export_text()
+    assert "embed │ cached │     0.0 │        0 │ 12" in text
+    assert "verdict: UNCHANGED" in text
+    print_result({"exported": 3, "purged": 0}, console)
+    assert "exported: 3" in console.export_text()
