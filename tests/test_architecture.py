@@ -1,4 +1,4 @@
-"""Decisions about the shape of the project, as tests: layers, Prefect's place, names, deployments, forms, policies."""
+"""Decisions about the shape of the project, as tests: Prefect's place, names, deployments, forms, policies (layers: lint)."""
 
 import ast
 import inspect
@@ -61,12 +61,6 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.Call) and "import" in ast.unparse(node.func):
             found |= {str(given.value) for given in node.args if isinstance(given, ast.Constant)}
     return {name.split(".")[0] for name in found}
-
-
-def test_imports_point_down() -> None:
-    from importlinter.cli import lint_imports
-
-    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
 
 
 def test_only_flows_and_tasks_know_prefect() -> None:

@@ -1,8 +1,9 @@
-"""Train the starter model from scratch on generated reading tasks, within a budget of minutes on one CPU core.
+"""Train the starter model on generated reading tasks, within a budget of minutes on one CPU core.
 
     python -m models.starter.train --minutes 95 --out build/starter
+    python -m models.starter.train --minutes 95 --out build/longer --start build/starter/weights
 
-The schedule is a function of the elapsed training time, which the checkpoint keeps: a killed run resumes where it was.
+The second form goes on from finished weights (fresh optimizer state, a new schedule of its own). The schedule is a function of the elapsed training time, which the checkpoint keeps: a killed run resumes where it was.
 """
 
 from __future__ import annotations
@@ -157,13 +158,18 @@ class Run:
         return reply
 
 
-def run(plan: Plan, out: Path, save_every: float = 300.0) -> None:
-    """Train until the budget of minutes is used, saving and exporting into `out`; resumes from its checkpoint."""
+def run(plan: Plan, out: Path, start: Path | None = None, save_every: float = 300.0) -> None:
+    """Train until the budget of minutes is used, saving and exporting into `out`; resumes from its checkpoint.
+
+    `start` is a folder of exported weights with their tokenizer to begin with; None begins from scratch.
+    """
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "tokenizer.json").exists():
-        tokenizer.train().save_pretrained(out)
+        (tokenizer.load(start) if start else tokenizer.train()).save_pretrained(out)
     coder = Tokenizer.from_file(str(out / "tokenizer.json"))
     model = network.create(coder.get_vocab_size(), plan.seed, plan.layers)
+    if start:
+        model.load_state_dict(LlamaForCausalLM.from_pretrained(start, dtype=torch.float32).state_dict())
     model.set_attn_implementation("blocked")
     model.train()
     state = Run(plan, out, model, optimizers(model, plan))
@@ -192,6 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=95.0, help="wall-clock budget of the whole training")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints, tokenizer and exported weights")
+    parser.add_argument("--start", type=Path, help="folder of weights to go on from; default: from scratch")
     parser.add_argument("--layers", type=int, default=Plan.layers)
     parser.add_argument("--muon-rate", type=float, default=Plan.muon_rate)
     parser.add_argument("--adam-rate", type=float, default=Plan.adam_rate)
@@ -201,7 +208,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    run(Plan(given.minutes, given.tokens_per_batch, given.layers, given.muon_rate, given.adam_rate), given.out)
+    run(Plan(given.minutes, given.tokens_per_batch, given.layers, given.muon_rate, given.adam_rate), given.out, given.start)
 
 
 if __name__ == "__main__":

@@ -140,13 +140,13 @@ class World:
         if self.lines and rng.random() < 0.6:
             number = rng.randrange(len(self.lines))
             return sentences.fact_of(rng, subject, self.lines[number], (subject.name, f"given-{number}"))
-        if mention or roll < (0.45 if self.short else 0.32):
+        if mention or roll < 0.3:
             return facts.relation_fact(rng, subject, relation, rng.choice(self.entities), mention)
-        if roll < 0.6:
-            return sentences.line_fact(rng, subject, rng.choice(self.patterns) if rng.random() < 0.4 else None)
-        if roll < 0.67 and relation.name:
+        if roll < 0.64:
+            return sentences.line_fact(rng, subject, rng.choice(self.patterns) if rng.random() < 0.3 else None)
+        if roll < 0.69 and relation.name:
             return facts.change_fact(rng, subject, relation)
-        if roll < 0.79:
+        if roll < 0.78:
             return facts.lexical_fact(rng, subject)
         return rng.choice(rules.FREE)(rng)
 
@@ -245,7 +245,7 @@ class World:
             subject = rng.choice(self.entities)
             if rng.random() < 0.4:
                 subject = facts.sibling(rng, subject) if rng.random() < 0.6 else facts.entity(rng)
-            if rng.random() < 0.3:
+            if rng.random() < 0.45:
                 number = rng.choice([*self.patterns, rng.randrange(len(sentences.PARSED))])
                 kinds = set(sentences.PARSED[number].kinds.values())
                 if sentences.key(number, subject) not in self.keys and not self._states_kind(subject, kinds):
