@@ -1,4 +1,7 @@
-"""Decisions about the shape of the project, as tests: Prefect's place, names, deployments, forms, policies (layers: lint)."""
+"""Decisions about the shape of the project, as tests: Prefect's place, names, deployments, forms, policies.
+
+The layers themselves are checked by `make lint`.
+"""
 
 import ast
 import inspect

@@ -3,7 +3,8 @@
     python -m models.starter.train --minutes 95 --out build/starter
     python -m models.starter.train --minutes 95 --out build/longer --start build/starter/weights
 
-The second form goes on from finished weights (fresh optimizer state, a new schedule of its own). The schedule is a function of the elapsed training time, which the checkpoint keeps: a killed run resumes where it was.
+The second form goes on from finished weights (fresh optimizer state, a new schedule of its own). The schedule is a
+function of the elapsed training time, which the checkpoint keeps: a killed run resumes where it was.
 """
 
 from __future__ import annotations
@@ -208,7 +209,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    run(Plan(given.minutes, given.tokens_per_batch, given.layers, given.muon_rate, given.adam_rate), given.out, given.start)
+    plan = Plan(given.minutes, given.tokens_per_batch, given.layers, given.muon_rate, given.adam_rate)
+    run(plan, given.out, given.start)
 
 
 if __name__ == "__main__":
