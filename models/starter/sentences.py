@@ -1,8 +1,8 @@
 """Longer sentences with several slots, as documents of a utility, an office, a shop or an encyclopaedia would put them.
 
 The sentences stand in `wordings/*.txt`, one a line: `text # slot: question | question # slot: question ...`. In the
-text {name:kind} draws a value of models.starter.values (np: a noun phrase, word: a noun), {e} is an entity, [a|b] picks a
-wording. Questions may name other slots. All texts were written for this project.
+text {name:kind} draws a value of models.starter.values (np: a noun phrase, word: a noun), {e} is an entity, [a|b]
+picks a wording. Questions may name other slots. All texts were written for this project.
 """
 
 from __future__ import annotations
