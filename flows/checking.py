@@ -87,7 +87,8 @@ def check_policy(policy: Policy, flow: str = "") -> None:
 def _check_model(policy: Policy) -> None:
     """A folder that is missing is said now, not after the servers have started."""
     base = policy.section("model", ModelSpec).base
-    if not policy.folder(base).is_dir() and not is_hub_id(base):
+    folder = policy.folder(base)
+    if not folder.is_dir() and (not is_hub_id(base) or folder.parent.is_dir()):  # `models/typo` beside the policy file
         raise PolicyError(
             f"{policy.path}: model.base: {base!r} is neither a folder nor a Hugging Face id such as org/name"
         )

@@ -93,6 +93,8 @@ class ApiError(Exception):
         self.message = message
         self.param = param
         self.headers = {"Retry-After": str(retry_after)} if retry_after else {}
+        if status == 401:
+            self.headers["WWW-Authenticate"] = "Bearer"
 
     @property
     def body(self) -> dict[str, Any]:

@@ -76,6 +76,7 @@ def test_misuse(arguments: list[str], says: str) -> None:
         ("gate", {"alpha": 7}, "gate.alpha: "),
         ("gaet", {}, "unknown section 'gaet'"),
         ("model", {"base": "./nowhere"}, "model.base: './nowhere' is neither a folder nor a Hugging Face id"),
+        ("model", {"base": "models/typo"}, "model.base: 'models/typo' is neither a folder nor a Hugging Face id"),
     ],
 )
 def test_a_wrong_policy_file(tmp_path: Path, home: Path, section: str, value: dict[str, object], says: str) -> None:
@@ -83,6 +84,7 @@ def test_a_wrong_policy_file(tmp_path: Path, home: Path, section: str, value: di
     sections["model"] = {"base": str(ROOT / "models" / "starter" / "weights")}
     sections[section] = sections.get(section, {}) | value
     policy = tmp_path / "sluice.yaml"
+    (tmp_path / "models").mkdir()
     policy.write_text(yaml.safe_dump(sections), "utf-8")
     told = sluice("run", "nightly", "--policy", str(policy), "--json")
     assert told.exit_code == 2

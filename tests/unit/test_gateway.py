@@ -169,7 +169,7 @@ async def test_nobody_gets_in_without_a_key(gateway: Open, headers: dict[str, st
     async with gateway() as client:
         reply = await client.post("/v1/answers", content="not even json", headers=headers)
         assert (await client.get("/health")).json() == {"status": "ok"}
-    assert reply.status_code == 401
+    assert (reply.status_code, reply.headers["www-authenticate"]) == (401, "Bearer")
     assert reply.json()["error"]["code"] == "invalid_api_key"
 
 
