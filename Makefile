@@ -9,7 +9,7 @@ LOCKS := infra/locks
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-kills up down status lint bench clean
+.PHONY: help setup run test up down status lint bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,10 +37,7 @@ run: setup ## The whole lifecycle on the sample project, to a promoted release
 	@.venv/bin/sluice run nightly
 
 test: setup lint ## Lint, types, import contracts and every test
-	@.venv/bin/python -m pytest tests -m "not kills"
-
-test-kills: setup ## A night killed at every stage boundary (about ten minutes)
-	@.venv/bin/python -m pytest tests/e2e -m kills
+	@.venv/bin/python -m pytest tests
 
 lint: $(MAIN) ## ruff, mypy (strict) and the import contracts
 	@.venv/bin/ruff format --check .

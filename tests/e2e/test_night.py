@@ -70,7 +70,6 @@ def test_one_changed_document_embeds_only_its_chunks(unbroken: tuple[Project, di
     assert (restored["status"], restored["computed"]) == ("cached", 0)
 
 
-@pytest.mark.kills
 def test_a_night_killed_at_every_boundary_ends_with_the_same_release(
     unbroken: tuple[Project, dict[str, object]], tmp_path: Path
 ) -> None:
