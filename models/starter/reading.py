@@ -69,7 +69,7 @@ def example(seed: int, long: float = 0.2, turns: int = 0, lines: Sequence[senten
     rng = Random(seed)  # noqa: S311 - generated tasks, no secret
     short = rng.random() >= long
     world = World(rng, short, lines)
-    drafts = world.passages(rng.choice([1, 2, 3, 3, 4, 4, 5, 6] if short else [1, 2, 2, 3, 3, 4, 5]))
+    drafts = world.passages(rng.choice([1, 1, 2, 2, 3, 3, 4, 5] if short else [1, 2, 2, 3, 3, 4, 5]))
     pool = [(number, fact) for number, draft in enumerate(drafts, 1) for fact in draft.stated]
     if lines:
         pool = [(number, fact) for number, fact in pool if fact.key[1].startswith("given-")]

@@ -1,6 +1,6 @@
 """Longer sentences with several slots, as documents of a utility, an office, a shop or an encyclopaedia would put them.
 
-The sentences stand in `wordings/*.txt`, one a line: `text # slot: question | question # slot: question ...`. In the
+The sentences stand in `wordings/sentences`, one a line: `text # slot: question | question # slot: question ...`. In the
 text {name:kind} draws a value of models.starter.values (np: a noun phrase, word: a noun), {e} is an entity, [a|b]
 picks a wording. Questions may name other slots. All texts were written for this project.
 """
@@ -14,7 +14,7 @@ from random import Random
 
 from models.starter import facts, values
 
-FOLDER = Path(__file__).parent / "wordings"
+FOLDER = Path(__file__).parent / "wordings" / "sentences"
 LINES: list[str] = [line for file in sorted(FOLDER.glob("*.txt")) for line in file.read_text("utf-8").splitlines()]
 
 _SLOT = re.compile(r"\{(\w+):(\w+)\}")

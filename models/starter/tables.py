@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 from models.starter import facts, lexicon, measures, names, relations, values
@@ -17,6 +18,24 @@ class Table:
     parts: tuple[tuple[str, tuple[facts.Fact, ...]], ...]
 
 
+FOLDER = Path(__file__).parent / "wordings" / "columns"
+
+
+def _columns() -> list[relations.Relation]:
+    """Columns of `wordings/columns`, one a line: `heading / heading # kind # question | question`, {h} the row's name."""
+    found = []
+    for file in sorted(FOLDER.glob("*.txt")):
+        for number, line in enumerate(file.read_text("utf-8").splitlines()):
+            headings, kind, asked = line.split(" # ")
+            questions = tuple(question.strip().replace("{h}", "{e}") for question in asked.split(" | "))
+            for heading in (name.strip() for name in headings.split(" / ")):
+                statements = (f"{{E}}: {heading} {{v}}.", f'"{heading}" of {{e}}: {{v}}.')
+                found.append(relations.Relation(f"{file.stem}-{number}", kind, heading, statements, questions))
+    return found
+
+
+COLUMNS: list[relations.Relation] = _columns()
+CELLS = [relation for relation in relations.ATTRIBUTES if relation.kind not in {"reason", "action", "document", "list"}]
 HEADS = ["zone", "site", "model", "tariff", "station", "item", "valve", "office", "product", "device", "route", "role"]
 MAKERS: tuple[Callable[[Random], str], ...] = (
     names.place,
@@ -31,10 +50,9 @@ MAKERS: tuple[Callable[[Random], str], ...] = (
 
 def table(rng: Random) -> Table:
     """A table of two to five rows over two to four attributes, as markdown or as 'column: value' rows."""
-    columns = rng.sample(
-        [r for r in relations.ATTRIBUTES if r.kind not in {"reason", "action", "document", "list"}],
-        rng.choice([1, 2, 2, 3, 3, 4]),
-    )
+    wanted = rng.choice([1, 2, 2, 3, 3, 4])
+    drawn = [rng.choice(COLUMNS if rng.random() < 0.7 else CELLS) for _ in range(wanted)]
+    columns = list({relation.key: relation for relation in drawn}.values())
     head_kind = rng.choice([*HEADS, rng.choice(lexicon.NOUNS)])
     maker = rng.choice(MAKERS)
     heads = list(
@@ -44,7 +62,7 @@ def table(rng: Random) -> Table:
         heads[1] = facts.sibling(rng, facts.Entity(heads[0], head_kind)).name
         heads = list(dict.fromkeys(heads))
     cells = {name: [values.draw(c.kind, rng) for c in columns] for name in heads}
-    markdown, upper = rng.random() < 0.35, rng.random() < 0.5
+    markdown, upper = rng.random() < 0.25, rng.random() < 0.7
     title = rng.choice(
         [
             f"{facts.capital(head_kind)} table",
@@ -104,7 +122,8 @@ def _claims(
 
 def key_values(rng: Random, about: facts.Entity) -> Table:
     """A list of 'name: value' lines about the entity in the title."""
-    columns = rng.sample([r for r in relations.ATTRIBUTES if r.kind != "reason"], rng.choice([2, 3, 4]))
+    known = COLUMNS if rng.random() < 0.5 else [r for r in relations.ATTRIBUTES if r.kind != "reason"]
+    columns = list({relation.key: relation for relation in rng.sample(known, rng.choice([2, 3, 4]))}.values())
     mark = rng.choice(["", "", "- ", "* "])
     parts = []
     for column in columns:

@@ -9,6 +9,7 @@ from random import Random
 from models.starter import facts, lexicon, measures, names, relations, rules, sentences, tables, values
 
 _BY_KEY = {relation.key: relation for relation in relations.RELATIONS}
+_COLUMNS = {relation.key: relation for relation in tables.COLUMNS}
 
 FILLERS = (
     """
@@ -46,7 +47,8 @@ class Draft:
     joiner: str = " "
 
     def text(self) -> str:
-        body = self.joiner.join(self.sentences)
+        """One line, as a prompt shows it."""
+        body = " ".join(self.joiner.join(self.sentences).split())
         return f"{self.title}: {body}" if self.title else body
 
 
@@ -156,9 +158,9 @@ class World:
         drafts: list[Draft] = []
         if count > 1 and not self.lines and rng.random() < 0.07:
             drafts += self._versions()
-        sizes = [1, 1, 2] if self.short else [1, 2, 3, 3, 4, 5, 6]
+        sizes = [1, 1, 2, 2] if self.short else [1, 2, 3, 3, 4, 5, 6]
         while len(drafts) < count:
-            drafts.append(self._listed() if rng.random() < 0.2 else self._prose(rng.choice(sizes)))
+            drafts.append(self._listed() if rng.random() < 0.27 else self._prose(rng.choice(sizes)))
         rng.shuffle(drafts)
         return drafts
 
@@ -204,7 +206,7 @@ class World:
     def _listed(self) -> Draft:
         """A table or a key-value list as a passage."""
         rng = self.rng
-        made = tables.table(rng) if rng.random() < 0.65 else tables.key_values(rng, rng.choice(self.entities))
+        made = tables.table(rng) if rng.random() < 0.75 else tables.key_values(rng, rng.choice(self.entities))
         parts = made.parts
         if self.short:  # one or two rows, as evidence; a markdown table keeps its header
             header = parts[:1] if parts[0][0].startswith("|") else ()
@@ -241,7 +243,12 @@ class World:
     def absent(self) -> str:
         """A question that no passage answers: on a known entity with another relation, or on an unknown entity."""
         rng = self.rng
+        rows = sorted({name for name, key in self.keys if key in _COLUMNS})
         for _ in range(50):
+            if rows and rng.random() < 0.4:
+                row, column = facts.Entity(rng.choice(rows), ""), rng.choice(tables.COLUMNS)
+                if column.kind not in {_COLUMNS[key].kind for key in self._stated(row) if key in _COLUMNS}:
+                    return facts.fill_question(rng.choice(column.questions), row)
             subject = rng.choice(self.entities)
             if rng.random() < 0.4:
                 subject = facts.sibling(rng, subject) if rng.random() < 0.6 else facts.entity(rng)
