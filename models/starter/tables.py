@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent / "wordings" / "columns"
 
 
 def _columns() -> list[relations.Relation]:
-    """Columns of `wordings/columns`, one a line: `heading / heading # kind # question | question`, {h} the row's name."""
+    """Columns of `wordings/columns`, one a line: `heading / heading # kind # question | question`, {h} a row's name."""
     found = []
     for file in sorted(FOLDER.glob("*.txt")):
         for number, line in enumerate(file.read_text("utf-8").splitlines()):
