@@ -23,7 +23,7 @@ class Document(_Frozen):
     title: str
     text: str
     media: str
-    """Format name: markdown, html, pdf, docx, csv, text, sql."""
+    """Format name: markdown, html, pdf, docx, pptx, xlsx, csv, text, jsonl, sql."""
     digest: str
     date: datetime.date | None = None
     access: tuple[str, ...] = ("public",)

@@ -74,7 +74,7 @@ def validate_documents(documents: Sequence[Document], spec: ValidationSpec, docs
             "id": document.id,
             "title_characters": len(document.title.strip()),
             "characters": len(document.text.strip()),
-            "prose_characters": None if document.media in ("sql", "csv") else len(document.text.strip()),
+            "prose_characters": None if document.media in ("sql", "csv", "xlsx") else len(document.text.strip()),
             "labels": len([label for label in document.access if label.strip()]),
             "date": _day_number(document.date) if document.date else None,
             "broken_characters": document.text.count("\ufffd"),

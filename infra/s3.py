@@ -32,6 +32,30 @@ def open_store(url: str, home: Path) -> ArtifactStore:
     return LocalStore(Path(url))
 
 
+def s3_client() -> Any:
+    """boto3's client of S3: endpoint, region and credentials are its own (AWS_* variables, profiles, roles)."""
+    import boto3
+
+    return boto3.client("s3")
+
+
+@contextmanager
+def s3_errors(place: str) -> Iterator[None]:
+    """boto3's errors as ours: the set-up (bucket, rights, credentials), or a network to retry."""
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, IncompleteReadError
+
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("500", "503", "SlowDown", "InternalError", "RequestTimeout"):
+            raise TryAgainError(f"{place}: {error}") from error
+        raise SetupError(f"{place}: {error}; check bucket, rights and AWS_* variables") from error
+    except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
+        raise TryAgainError(f"{place}: {error}") from error
+    except BotoCoreError as error:
+        raise SetupError(f"{place}: {error}; check the AWS_* variables") from error
+
+
 class S3Store:
     """Store in a bucket: `<prefix>/<kind>/<digest>/files/…`, and last of all `manifest.json`, which makes it visible.
 
@@ -147,30 +171,22 @@ class S3Store:
 
     @contextmanager
     def _translated(self, ref: ArtifactRef) -> Iterator[None]:
-        """boto3's errors as ours: the set-up (bucket, rights, credentials), missing bytes, or a network to retry."""
-        from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+        """See s3_errors; a missing file is an artifact that is not whole."""
+        from botocore.exceptions import ClientError
 
-        try:
-            yield
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code in ("404", "NoSuchKey"):
+        with s3_errors(f"s3://{self.bucket}"):
+            try:
+                yield
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in ("404", "NoSuchKey"):
+                    raise
                 raise IntegrityError(
                     f"{ref.uri}: a file is missing there; delete it and run its stage again"
                 ) from error
-            if code in ("500", "503", "SlowDown", "InternalError", "RequestTimeout"):
-                raise TryAgainError(f"s3://{self.bucket}: {error}") from error
-            raise SetupError(f"s3://{self.bucket}: {error}; check bucket, rights and AWS_* variables") from error
-        except (ConnectionError, HTTPClientError) as error:
-            raise TryAgainError(f"s3://{self.bucket}: {error}") from error
-        except BotoCoreError as error:
-            raise SetupError(f"s3://{self.bucket}: {error}; check the AWS_* variables") from error
 
     def _s3(self) -> Any:
         if self._client is None:
-            import boto3
-
-            self._client = boto3.client("s3")
+            self._client = s3_client()
         return self._client
 
     def _key(self, kind: str, digest: str, *rest: str) -> str:

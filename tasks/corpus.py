@@ -5,12 +5,14 @@ from collections import Counter
 from pathlib import Path
 
 from indexes.chunkers.text import ChunkSpec, chunk_document
-from indexes.loaders.corpus import load_corpus
+from indexes.loaders.corpus import fetch_sources, load_corpus
 from indexes.loaders.database import read_table
+from indexes.loaders.kept import KeptFolder
 from indexes.loaders.spec import CorpusSpec, SqlTable
 from indexes.types import Chunk, Document
 from indexes.validation import ValidationReport, ValidationSpec, validate_chunks, validate_documents
 from infra.errors import InputError, PolicyError
+from infra.settings import settings
 from infra.store import ArtifactRef, file_digest, folder_manifest, read_lines, value_digest, write_atomic, write_lines
 from models.answering.context import token_counter
 from models.cases import CaseSpec, check_splits, load_cases
@@ -32,12 +34,22 @@ def _folder_content(folder: Path) -> str:
 
 
 def corpus_content(spec: CorpusSpec, root: Path) -> str:
-    """Digest of what a corpus is read from: every file of its folder, and the rows of tables, wherever they lie.
+    """Digest of what a corpus is read from: every file of its folder, and rows, web pages and objects elsewhere.
 
-    Raises: InputError when the folder is missing, PolicyError for a wrong table.
+    Pages and objects are fetched here, if they changed, and read_corpus reads what was fetched: a page counts by its
+    bytes, an object by its etag, and one that cannot be had by the reason.
+
+    Raises: InputError when the folder is missing, PolicyError for a wrong table, SetupError or TryAgainError when a
+    bucket cannot be used.
     """
     folder = (root / spec.documents).resolve()
-    return value_digest([content_of(folder), *(_table_content(table, folder) for table in spec.sql)])
+    elsewhere = [kept.version for kept in fetch_sources(spec, _copies())]
+    return value_digest([content_of(folder), *(_table_content(table, folder) for table in spec.sql), *elsewhere])
+
+
+def _copies() -> Path:
+    """Folder with the copies of web pages and objects."""
+    return settings().home / "sources"
 
 
 def _table_content(table: SqlTable, folder: Path) -> list[list[str]]:
@@ -52,8 +64,8 @@ def _table_content(table: SqlTable, folder: Path) -> list[list[str]]:
 
 @stage("indexes/loaders", "indexes/types.py")
 def read_corpus(spec: CorpusSpec, root: str, content: str) -> StageResult:
-    """Load every document below `root`; `content` is the corpus_content of now."""
-    loaded = load_corpus(spec, Path(root))
+    """Load every document; `content` is the corpus_content of now, which also fetched pages and objects."""
+    loaded = load_corpus(spec, Path(root), KeptFolder(_copies()))
     if not loaded.documents:
         count = len(loaded.quarantined)
         raise InputError(

@@ -1,24 +1,40 @@
-"""From a folder and database tables to documents: every source is used, quarantined with a reason, or superseded."""
+"""From files, tables, web pages and buckets to documents: each is used, quarantined with a reason, or superseded."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+from indexes.loaders.bucket import fetch_objects
 from indexes.loaders.database import read_table, source_name
 from indexes.loaders.extracted import Extracted, humanize
+from indexes.loaders.formats import JSONL, MEDIA, check_size, check_suffix
 from indexes.loaders.isolated import IsolatedReader
 from indexes.loaders.jsonl import read_jsonl
+from indexes.loaders.kept import Kept, KeptFolder
 from indexes.loaders.manifest import Manifest, load_manifest
 from indexes.loaders.spec import CorpusSpec, LoadedCorpus
-from indexes.loaders.worker import MEDIA
+from indexes.loaders.web import fetch_pages
 from indexes.types import Document, Quarantined
 from infra.errors import InputError
 from infra.store import file_digest
 
-_DATABASES = (".sqlite", ".sqlite3", ".db")
+
+def fetch_sources(spec: CorpusSpec, folder: Path) -> list[Kept]:
+    """Bring `folder` up to date with the web pages and buckets of the spec: afterwards it holds them and no others.
+
+    Raises: SetupError or TryAgainError when a bucket cannot be used. A page or object that cannot be had has a reason.
+    """
+    copies = KeptFolder(folder)
+    pages = fetch_pages(spec.web, spec.web_limits, spec.max_bytes, copies)
+    kept = [*pages, *fetch_objects(spec.buckets, spec.max_bytes, copies)]
+    copies.keep_only(kept)
+    return copies.all()
 
 
-def load_corpus(spec: CorpusSpec, root: Path) -> LoadedCorpus:
+def load_corpus(spec: CorpusSpec, root: Path, copies: KeptFolder | None = None) -> LoadedCorpus:
     """Read every document of the spec; `root` is the policy file's folder. Same input, same result, same order.
+
+    Web pages and objects are read from `copies`, as fetch_sources left them: nothing here uses the network.
 
     Raises: InputError when the folder or the manifest is wrong or nothing usable is left; PolicyError for a wrong
     table. Single bad documents raise nothing: they are in `quarantined`.
@@ -27,8 +43,12 @@ def load_corpus(spec: CorpusSpec, root: Path) -> LoadedCorpus:
     if not folder.is_dir():
         raise InputError(f"corpus.documents: {folder} is not a folder; name the folder of your documents")
     collector = _Collector(spec, folder, load_manifest(folder / spec.manifest))
-    collector.add_files()
-    collector.add_tables()
+    with IsolatedReader(spec.seconds_per_document, spec.memory_mb) as reader:
+        collector.add_files(reader)
+        collector.add_tables()
+        if copies is not None:
+            collector.add_copies(copies, reader)
+    collector.add_missing()
     return collector.result()
 
 
@@ -41,19 +61,38 @@ class _Collector:
         self.manifest = manifest
         self.documents: dict[str, Document] = {}
         self.quarantined: dict[str, str] = {}
+        self.named: set[str] = set()
 
-    def add_files(self) -> None:
-        """Read the files that the patterns name, and report those that only the manifest names."""
-        paths = _files(self.spec, self.folder)
-        with IsolatedReader(self.spec.seconds_per_document, self.spec.memory_mb) as reader:
-            for identity, path in paths.items():
-                try:
-                    self._add_file(identity, path, reader)
-                except (InputError, OSError) as error:
-                    self.quarantined[identity] = str(error)
+    def add_files(self, reader: IsolatedReader) -> None:
+        """Read the files that the patterns name."""
+        for identity, path in _files(self.spec, self.folder).items():
+            self.named.add(identity)
+            try:
+                _check_file(path, self.folder, self.spec.max_bytes)
+                self._read(identity, path, humanize(path.stem), reader, path.name)
+            except (InputError, OSError) as error:
+                self.quarantined[identity] = str(error)
+
+    def add_copies(self, copies: KeptFolder, reader: IsolatedReader) -> None:
+        """Read the kept copies of web pages and objects."""
+        for kept in copies.all():
+            self.named.add(kept.id)
+            try:
+                if kept.reason:
+                    raise InputError(kept.reason)
+                path = copies.path(kept)
+                if file_digest(path) != kept.digest:
+                    raise InputError(f"its kept copy was changed: delete {path} and run again")
+                self._read(kept.id, path, _last_name(kept.id), reader, kept.id, kept)
+            except (InputError, OSError) as error:
+                self.quarantined[kept.id] = str(error)
+
+    def add_missing(self) -> None:
+        """Report the documents that only the manifest names."""
         for name in self.manifest.entries:
-            if name.split("#")[0] not in paths and not (self.folder / name.split("#")[0]).is_file():
-                self.quarantined[name] = "missing: the manifest names it and the folder has no such file"
+            source = name.split("#")[0]
+            if not self.named & {name, source} and not (self.folder / source).is_file():
+                self.quarantined[name] = "missing: the manifest names it and no source of the corpus has it"
 
     def add_tables(self) -> None:
         """Read the rows of the database tables."""
@@ -83,21 +122,21 @@ class _Collector:
             splits={identity: split for identity, split in splits.items() if split not in ("", "mixed")},
         )
 
-    def _add_file(self, identity: str, path: Path, reader: IsolatedReader) -> None:
-        _check_file(path, self.folder, self.spec.max_bytes)
+    def _read(
+        self, identity: str, path: Path, fallback: str, reader: IsolatedReader, file: str, kept: Kept | None = None
+    ) -> None:
+        """Add the document or documents of one file; `fallback` is their title, `file` names lines without an id."""
         suffix = path.suffix.lower()
-        if suffix == ".jsonl":
-            for name, digest, found in read_jsonl(path, self.spec.jsonl):
-                if isinstance(found, InputError):
-                    self.quarantined[name] = str(found)
-                else:
-                    self._add(name, "jsonl", digest, found, name)
+        check_suffix(suffix)
+        if suffix != JSONL:
+            extracted = reader.read(path, self.manifest.entry(identity).title or fallback)
+            self._add(identity, MEDIA[suffix], file_digest(path), _judged(extracted, kept), fallback)
             return
-        if suffix not in MEDIA:
-            raise InputError(_unsupported(suffix))
-        fallback = humanize(path.stem)
-        extracted = reader.read(path, self.manifest.entry(identity).title or fallback)
-        self._add(identity, MEDIA[suffix], file_digest(path), extracted, fallback)
+        for name, digest, found in read_jsonl(path, self.spec.jsonl, file):
+            if isinstance(found, InputError):
+                self.quarantined[name] = str(found)
+            else:
+                self._add(name, "jsonl", digest, _judged(found, kept), name)
 
     def _add(self, identity: str, media: str, digest: str, extracted: Extracted, fallback: str) -> None:
         entry = self.manifest.entry(identity)
@@ -145,18 +184,22 @@ def _matches(spec: CorpusSpec, folder: Path) -> Iterator[Path]:
 def _check_file(path: Path, folder: Path, max_bytes: int) -> None:
     if not path.resolve().is_relative_to(folder):
         raise InputError("a link out of the documents folder: copy the file in")
-    size = path.stat().st_size
-    if size == 0:
-        raise InputError("empty: the file has zero bytes")
-    if size > max_bytes:
-        raise InputError(f"{size} bytes are more than the limit of {max_bytes}: split it or raise corpus.max_bytes")
+    check_size(path.stat().st_size, max_bytes)
 
 
-def _unsupported(suffix: str) -> str:
-    if suffix in _DATABASES:
-        return "a database: name its tables under corpus.sql"
-    if suffix in (".docm", ".dotm", ".xlsm"):
-        return "holds macros: save it as .docx without them"
-    if suffix == ".doc":
-        return "an old Word file: save it as .docx"
-    return f"format {suffix or 'without a suffix'} is not read: convert it to {', '.join(sorted(MEDIA))} or .jsonl"
+def _last_name(address: str) -> str:
+    """A title for a document from elsewhere that states none: the last part of its path, else its host."""
+    parts = urlsplit(address)
+    return humanize(Path(unquote(parts.path)).stem) or parts.netloc
+
+
+def _judged(extracted: Extracted, kept: Kept | None) -> Extracted:
+    """What a document from elsewhere may say of itself: the policy's labels come first.
+
+    A web page, which strangers write, says neither who may read it nor what it replaces.
+    """
+    if kept is None:
+        return extracted
+    if kept.id.startswith("s3://"):
+        return extracted.model_copy(update={"access": kept.access or extracted.access})
+    return extracted.model_copy(update={"access": kept.access, "supersedes": None})

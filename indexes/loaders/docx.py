@@ -5,27 +5,23 @@ import re
 import zipfile
 from typing import TYPE_CHECKING, Any
 
+from indexes.loaders.archive import check_office
 from indexes.loaders.extracted import Extracted, TextBuilder, fold, table_lines
 from infra.errors import InputError
 
 if TYPE_CHECKING:
     from docx.document import Document as WordDocument
 
-_OLE = b"\xd0\xcf\x11\xe0"
 _LISTED = re.compile(r"(\d{1,3}[.)]|[-•–*])\s+\S")
-_UNPACKED_LIMIT = 500_000_000
-"""Bytes that a document may unpack to: above it the archive is taken for a decompression bomb."""
 
 
 def read_docx(data: bytes) -> Extracted:
-    """Text and sections of a Word document. Raises InputError when encrypted, damaged or holding macros."""
+    """Text and sections of a Word document. Raises InputError as check_office, or when damaged."""
     import docx
     from docx.opc.exceptions import PackageNotFoundError
 
-    if data.startswith(_OLE):
-        raise InputError("encrypted or an old .doc file: save it as .docx without a password")
+    check_office(data, ".docx", "Word document")
     try:
-        _check_archive(data)
         document = docx.Document(io.BytesIO(data))
     except (zipfile.BadZipFile, PackageNotFoundError, KeyError, ValueError) as error:
         raise InputError(f"damaged Word document ({error}): save it again") from error
@@ -33,15 +29,6 @@ def read_docx(data: bytes) -> Extracted:
     _add_body(builder, document)
     result = builder.build()
     return result.model_copy(update={"title": result.title or fold(document.core_properties.title or "")})
-
-
-def _check_archive(data: bytes) -> None:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        names = archive.namelist()
-        if any(name.endswith("vbaProject.bin") for name in names):
-            raise InputError("holds macros: save it as .docx without them")
-        if sum(entry.file_size for entry in archive.infolist()) > _UNPACKED_LIMIT:
-            raise InputError(f"unpacks to more than {_UNPACKED_LIMIT} bytes: split it")
 
 
 def _add_body(builder: TextBuilder, document: "WordDocument") -> None:

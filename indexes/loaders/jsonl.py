@@ -10,13 +10,13 @@ from infra.errors import InputError
 from infra.store import value_digest
 
 
-def read_jsonl(path: Path, fields: JsonlFields) -> Iterator[tuple[str, str, Extracted | InputError]]:
+def read_jsonl(path: Path, fields: JsonlFields, file: str) -> Iterator[tuple[str, str, Extracted | InputError]]:
     """Yield (id, digest, text or what is wrong) for every line; a line without an id is named `file:line`."""
     with path.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue
-            name = f"{path.name}:{number}"
+            name = f"{file}:{number}"
             try:
                 row = _row(line)
                 identity = row.get(fields.id)

@@ -13,13 +13,10 @@ from pathlib import Path
 
 from indexes.loaders.delimited import read_csv, read_plain
 from indexes.loaders.extracted import Extracted
+from indexes.loaders.formats import MEDIA
 from infra.errors import InputError
 
 READY = "ready"
-MEDIA = {
-    ".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html", ".pdf": "pdf", ".docx": "docx",
-    ".csv": "csv", ".tsv": "csv", ".txt": "text",
-}  # fmt: skip
 
 
 def _markdown(data: bytes, _: str) -> Extracted:
@@ -46,11 +43,25 @@ def _docx(data: bytes, _: str) -> Extracted:
     return read_docx(data)
 
 
+def _pptx(data: bytes, _: str) -> Extracted:
+    from indexes.loaders.pptx import read_pptx
+
+    return read_pptx(data)
+
+
+def _xlsx(data: bytes, _: str) -> Extracted:
+    from indexes.loaders.xlsx import read_xlsx
+
+    return read_xlsx(data)
+
+
 _READERS: dict[str, Callable[[bytes, str], Extracted]] = {
     "markdown": _markdown,
     "html": _html,
     "pdf": _pdf,
     "docx": _docx,
+    "pptx": _pptx,
+    "xlsx": _xlsx,
     "csv": read_csv,
     "text": lambda data, _: read_plain(data),
 }
