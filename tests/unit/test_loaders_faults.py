@@ -1,8 +1,6 @@
 """Bad documents are quarantined with a reason; the rest goes on."""
 
-import io
 import os
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,14 +9,14 @@ from indexes.loaders.corpus import load_corpus
 from indexes.loaders.isolated import IsolatedReader
 from indexes.loaders.spec import CorpusSpec
 from infra.errors import InputError
-from tests.unit.documents import docx_bytes, pdf_bytes, pdf_paragraphs
+from tests.unit.documents import docx_bytes, pdf_bytes, pdf_paragraphs, pptx_bytes, with_entry, xlsx_bytes
 
 
-def with_macro() -> bytes:
-    written = io.BytesIO(docx_bytes("T", [["a"], ["b"]]))
-    with zipfile.ZipFile(written, "a") as archive:
-        archive.writestr("word/vbaProject.bin", b"x")
-    return written.getvalue()
+WORD = docx_bytes("T", [["a"], ["b"]])
+DECK = pptx_bytes()
+SHEETS = xlsx_bytes({"s": [["a"], ["b"]]})
+OLE = b"\xd0\xcf\x11\xe0" + b"\x00" * 600
+ZEROS = b"\x00" * 20_000_000
 
 
 FAULTS: dict[str, tuple[bytes, str]] = {
@@ -31,9 +29,25 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "locked.pdf": (pdf_bytes([pdf_paragraphs(["Secret."])], password="pw"), "encrypted"),
     "picture.pdf": (pdf_bytes([[]]), "no text layer"),
     "broken.docx": (b"PK\x03\x04 not a zip", "damaged Word"),
-    "locked.docx": (b"\xd0\xcf\x11\xe0" + b"\x00" * 600, "encrypted"),
-    "macro.docx": (with_macro(), "macros"),
+    "locked.docx": (OLE, "encrypted or an old .doc file"),
+    "macro.docx": (with_entry(WORD, "word/vbaProject.bin", b"x"), "save it as .docx without them"),
     "macro.docm": (b"x", "macros"),
+    "bomb.docx": (with_entry(WORD, "word/media/a.xml", ZEROS), "decompression bomb"),
+    "broken.pptx": (b"PK\x03\x04 not a zip", "damaged presentation"),
+    "locked.pptx": (OLE, "encrypted or an old .ppt file"),
+    "macro.pptx": (with_entry(DECK, "ppt/vbaProject.bin", b"x"), "save it as .pptx without them"),
+    "macro.pptm": (b"x", "save it as .pptx"),
+    "bomb.pptx": (with_entry(DECK, "ppt/slides/a.xml", ZEROS), "decompression bomb"),
+    "sheets.pptx": (SHEETS, "damaged presentation"),
+    "broken.xlsx": (SHEETS[:-40], "damaged workbook"),
+    "locked.xlsx": (OLE, "encrypted or an old .xls file"),
+    "macro.xlsx": (with_entry(SHEETS, "xl/vbaProject.bin", b"x"), "save it as .xlsx without them"),
+    "oldmacro.xlsx": (with_entry(SHEETS, "xl/macrosheets/sheet1.xml", b"x"), "macros"),
+    "macro.xlsm": (b"x", "save it as .xlsx"),
+    "bomb.xlsx": (with_entry(SHEETS, "xl/worksheets/a.xml", ZEROS), "decompression bomb"),
+    "deck.xlsx": (DECK, "damaged workbook"),
+    "empty.xlsx": (xlsx_bytes({"s": []}), "no text"),
+    "old.xls": (OLE, "an old Excel file: save it as .xlsx"),
     "ragged.csv": (b"a,b\n1,2,3\n", "row 2 has 3 fields"),
     "empty.html": (b"<html><body><nav>x</nav></body></html>", "no text"),
     "charset.html": (b"<meta charset=klingon><p>x</p>", "unknown encoding"),
