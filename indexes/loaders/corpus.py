@@ -189,6 +189,8 @@ def _check_file(path: Path, folder: Path, max_bytes: int) -> None:
 
 def _last_name(address: str) -> str:
     """A title for a document from elsewhere that states none: the last part of its path, else its host."""
+    if address.startswith("s3://"):
+        return humanize(Path(address).stem)
     parts = urlsplit(address)
     return humanize(Path(unquote(parts.path)).stem) or parts.netloc
 

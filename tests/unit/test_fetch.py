@@ -2,6 +2,7 @@
 
 import datetime
 import ipaddress
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,10 +68,10 @@ def test_addresses_that_are_none_are_refused(url: str, reason: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "10.0.0.1", "169.254.169.254", "[::ffff:127.0.0.1]", "2130706433"],
+    ["127.0.0.1", "localhost", "[::1]", "0", "10.0.0.1", "169.254.169.254", "[::ffff:127.0.0.1]", "2130706433"],
 )
 def test_hosts_that_are_not_public_are_refused(host: str, site: Site) -> None:
-    with pytest.raises(InputError, match="which is not public: list the host under corpus.web_limits.allow_private"):
+    with pytest.raises(InputError, match=r"not public: list the host under corpus\.web_limits\.allow_private"):
         got(site.at("/", host), private=frozenset())
     assert site.asked == []
 
@@ -148,10 +149,11 @@ def test_a_body_that_ends_early_is_no_document(site: Site) -> None:
         got(site.at("/cut"))
 
 
-def test_a_server_that_is_not_there_is_named(site: Site) -> None:
-    site.server.server_close()
-    with pytest.raises(InputError, match=r"127\.0\.0\.1: cannot be fetched \(ConnectionRefusedError\)"):
-        got(site.at("/"))
+def test_a_server_that_is_not_there_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        with pytest.raises(InputError, match=r"127\.0\.0\.1: cannot be fetched \(ConnectionRefusedError\)"):
+            got(f"http://127.0.0.1:{taken.getsockname()[1]}/")
 
 
 @pytest.fixture
@@ -200,8 +202,10 @@ def test_an_ipv4_address_in_an_ipv6_wrapping_is_as_public_as_itself(address: ipa
     assert {is_public(ipaddress.IPv6Address(value)) for value in wrappings} == {is_public(address)}
 
 
-NETWORKS = """0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16 224.0.0.0/4 240.0.0.0/4
-::/128 ::1/128 fc00::/7 fe80::/10 fec0::/10 ff00::/8""".split()
+NETWORKS = [
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16",
+    "224.0.0.0/4", "240.0.0.0/4", "::/128", "::1/128", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
+]  # fmt: skip
 
 
 @given(st.sampled_from(NETWORKS).flatmap(lambda network: st.ip_addresses(network=network)))

@@ -11,7 +11,6 @@ from indexes.loaders.spec import CorpusSpec
 from infra.errors import InputError
 from tests.unit.documents import docx_bytes, pdf_bytes, pdf_paragraphs, pptx_bytes, with_entry, xlsx_bytes
 
-
 WORD = docx_bytes("T", [["a"], ["b"]])
 DECK = pptx_bytes()
 SHEETS = xlsx_bytes({"s": [["a"], ["b"]]})

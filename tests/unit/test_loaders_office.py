@@ -20,7 +20,7 @@ from infra.errors import InputError
 from tests.unit.documents import docx_bytes, pptx_bytes, with_entry, xlsx_bytes
 from tests.unit.test_loaders import section_texts
 
-ROWS = [
+ROWS: list[list[object]] = [
     ["zone", "price", "share", "since", "open"],
     ["Dunmere", 1.97, 0.075, datetime.datetime(2026, 1, 5), True],
     [None, None, None, None, None],
@@ -76,7 +76,9 @@ def test_the_size_that_a_sheet_states_is_not_believed() -> None:
     assert read_xlsx(written.getvalue()).text == "a: 1; b: 2"
 
 
-CELLS = st.one_of(st.integers(-(10**9), 10**9), st.text("abc é😀אב", min_size=1).filter(fold))
+CELLS: st.SearchStrategy[object] = st.one_of(
+    st.integers(-(10**9), 10**9), st.text("abc é😀אב", min_size=1).filter(fold)
+)
 
 
 @settings(deadline=None, max_examples=40)

@@ -1,7 +1,7 @@
 """A web site in a thread for the tests of fetching: its pages are set by the test, and it notes what was asked."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
@@ -21,10 +21,10 @@ class Site:
     """The running site. `pages` maps paths to replies; a page with an ETag header answers conditional requests."""
 
     def __init__(self) -> None:
-        self.pages: dict[str, Reply | Callable[[], Reply]] = {}
+        self.pages: dict[str, Reply] = {}
         self.asked: list[tuple[str, Mapping[str, str]]] = []
         self.closed = threading.Event()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"site": self}))
 
     @property
     def port(self) -> int:
@@ -40,44 +40,43 @@ class Site:
         return [path for path, _ in self.asked if path != "/robots.txt"]
 
 
-def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            site.asked.append((self.path, dict(self.headers)))
-            page = site.pages.get(self.path, Reply(status=404))
-            reply = page() if callable(page) else page
-            known = dict(reply.headers)
-            if "ETag" in known and self.headers.get("If-None-Match") == known["ETag"]:
-                reply = reply._replace(status=304, body=b"")
-            self._send(reply)
+class _Handler(BaseHTTPRequestHandler):
+    """Answers as the site of its server says."""
 
-        def _send(self, reply: Reply) -> None:
-            self.send_response(reply.status)
-            if reply.slowly == "headers":
-                self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Slow: ")
-                self._drip()
-                return
-            self.send_header("Content-Type", reply.kind)
-            for name, value in reply.headers:
-                self.send_header(name, value)
-            if reply.slowly != "body" and "Content-Length" not in dict(reply.headers) and reply.status != 304:
-                self.send_header("Content-Length", str(len(reply.body)))
-            self.end_headers()
-            self.wfile.write(reply.body)
-            if reply.slowly:
-                self._drip()
+    site: Site
 
-        def _drip(self) -> None:
-            try:
-                while not site.closed.wait(0.05):
-                    self.wfile.write(b"x")
-            except OSError:  # the reader has given up, as it should
-                return
+    def do_GET(self) -> None:
+        self.site.asked.append((self.path, dict(self.headers)))
+        page = self.site.pages.get(self.path, Reply(status=404))
+        known = dict(page.headers)
+        if "ETag" in known and self.headers.get("If-None-Match") == known["ETag"]:
+            page = page._replace(status=304, body=b"")
+        if page.slowly == "headers":
+            self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Slow: ")
+        else:
+            self._send(page, known)
+        if page.slowly:
+            self._drip()
 
-        def log_message(self, *_: object) -> None:
+    def _send(self, page: Reply, headers: Mapping[str, str]) -> None:
+        self.send_response(page.status)
+        self.send_header("Content-Type", page.kind)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if not page.slowly and "Content-Length" not in headers and page.status != 304:
+            self.send_header("Content-Length", str(len(page.body)))
+        self.end_headers()
+        self.wfile.write(page.body)
+
+    def _drip(self) -> None:
+        try:
+            while not self.site.closed.wait(0.05):
+                self.wfile.write(b"x")
+        except OSError:  # the reader has given up, as it should
             return
 
-    return Handler
+    def log_message(self, *_: object) -> None:
+        return
 
 
 @contextmanager
