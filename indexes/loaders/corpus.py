@@ -39,6 +39,7 @@ def load_corpus(spec: CorpusSpec, root: Path, copies: KeptFolder | None = None) 
     Raises: InputError when the folder or the manifest is wrong or nothing usable is left; PolicyError for a wrong
     table. Single bad documents raise nothing: they are in `quarantined`.
     """
+    assert copies is not None or not (spec.web or spec.buckets), "fetch_sources comes first"
     folder = (root / spec.documents).resolve()
     if not folder.is_dir():
         raise InputError(f"corpus.documents: {folder} is not a folder; name the folder of your documents")
