@@ -48,6 +48,16 @@ class QuarantineLine(_Frozen):
     reason: str
 
 
+class DuplicateLine(_Frozen):
+    """A document that repeats a newer one, how alike they are (Jaccard), and whether it was dropped or kept."""
+
+    document: str
+    repeats: str
+    similarity: float
+    outcome: Literal["dropped", "kept"]
+    reason: str
+
+
 class RetrievalLine(_Frozen):
     """Retrieval metrics of one mode (dense, lexical, hybrid), as means over `cases`."""
 
@@ -166,6 +176,8 @@ class RunReport(_Frozen):
     chunks_total: int = 0
     chunks_embedded: int = 0
     quarantined: tuple[QuarantineLine, ...] = ()
+    duplicates: tuple[DuplicateLine, ...] = ()
+    duplicates_dropped: int = 0
     retrieval: tuple[RetrievalLine, ...] = ()
     metrics: tuple[MetricLine, ...] = ()
     gates: tuple[GateReport, ...] = ()

@@ -80,6 +80,8 @@ def check_policy(policy: Policy, flow: str = "") -> None:
         raise PolicyError(f"{policy.path}: unknown section {unknown[0]!r}; known ones are {known}")
     for name in dict.fromkeys((*policy.sections, *NEEDED.get(flow, ()))):
         policy.section(name, SECTIONS[name])
+    if policy.section("validation", ValidationSpec).max_personal_share is not None:
+        policy.section("guards", GuardPolicy)  # says what personal data are
     if "model" in policy.sections:
         _check_model(policy)
 

@@ -25,7 +25,7 @@ def finetune_stages(run: Recording, spec: FinetuneSpec) -> None:
     """Rows, then the adapter; a killed training resumes from its last checkpoint."""
     rows = run.run(
         make_rows,
-        corpus=run.ref("read-corpus", "corpus"),
+        corpus=run.ref("drop-duplicates", "corpus"),
         chunks=run.ref("chunk-corpus", "chunks"),
         index=run.ref("build", "index"),
         cases=run.ref("read-cases", "cases"),

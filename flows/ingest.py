@@ -6,6 +6,7 @@ from flows.recording import Recording, RunSpec, Summary, recording
 from indexes.chunkers.text import ChunkSpec
 from indexes.loaders.spec import CorpusSpec
 from indexes.validation import ValidationSpec
+from models.answering.guardrails import GuardPolicy
 from models.cases import CaseSpec
 from tasks.corpus import (
     check_chunks,
@@ -13,6 +14,7 @@ from tasks.corpus import (
     chunk_corpus,
     content_of,
     corpus_content,
+    drop_duplicates,
     read_cases,
     read_corpus,
 )
@@ -20,7 +22,7 @@ from tasks.training import ModelSpec, take_model
 
 
 def ingest_stages(run: Recording) -> None:
-    """Read, validate, chunk, validate again; a bad document is quarantined, a failing suite stops the run."""
+    """Read, drop duplicates, validate, chunk, validate again; a failing suite stops the run."""
     policy = run.policy
     root = str(policy.path.parent.resolve())
     model = policy.section("model", ModelSpec)
@@ -28,9 +30,11 @@ def ingest_stages(run: Recording) -> None:
 
     spec = policy.section("corpus", CorpusSpec)
     content = corpus_content(spec, policy.path.parent)
-    corpus = run.run(read_corpus, spec=spec, root=root, content=content).refs["corpus"]
+    read = run.run(read_corpus, spec=spec, root=root, content=content).refs["corpus"]
     validation = policy.section("validation", ValidationSpec)
-    run.run(check_documents, corpus=corpus, spec=validation)
+    corpus = run.run(drop_duplicates, corpus=read, spec=validation.duplicates).refs["corpus"]
+    guards = policy.section("guards", GuardPolicy) if validation.max_personal_share is not None else None
+    run.run(check_documents, corpus=corpus, spec=validation, guards=guards)
     chunk = policy.section("chunking", ChunkSpec)
     chunks = run.run(chunk_corpus, corpus=corpus, spec=chunk, tokenizer=base).refs["chunks"]
     run.run(check_chunks, chunks=chunks, spec=validation)

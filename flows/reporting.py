@@ -14,6 +14,7 @@ from evaluation.report import write_report as write_page
 from evaluation.run_report import (
     Asked,
     Change,
+    DuplicateLine,
     Figure,
     GateReport,
     Link,
@@ -178,6 +179,7 @@ def build_report(run: Recording, result: "NightResult", candidate: Release, base
     """The report of a night that came to a decision."""
     lines, why = _quantization(run)
     ingested = run.results["read-corpus"]
+    duplicates = run.results["drop-duplicates"]
     retrieval = run.results["check-retrieval"]
     embedded = run.stages["embed"]
     figures = run.results["load-candidate"].metrics
@@ -197,6 +199,8 @@ def build_report(run: Recording, result: "NightResult", candidate: Release, base
         chunks_total=embedded.total,
         chunks_embedded=embedded.computed,
         quarantined=tuple(QuarantineLine(**row) for row in ingested.table),
+        duplicates=tuple(DuplicateLine(**row) for row in duplicates.table),
+        duplicates_dropped=int(duplicates.metrics["duplicates_dropped"]),
         retrieval=tuple(
             RetrievalLine(
                 mode=row["mode"],

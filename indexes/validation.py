@@ -1,29 +1,57 @@
 """Great Expectations suites for documents and for chunks, with Data Docs that open without a network.
 
-The suites see lengths, counts and ids, never the text, so Data Docs hold no personal data.
+The suites see lengths, shares, counts and ids, never the text, so Data Docs hold no personal data.
 """
 
 import datetime
-import importlib
-import os
-import shutil
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from indexes.pages import make_self_contained
+from indexes.duplicates import DuplicateSpec, normalized
+from indexes.expectations import Expect, Severity, ValidationReport, run_suite
 from indexes.types import Chunk, Document
-from infra.settings import QUIET, Spec
+from infra.settings import Spec
 from infra.store import text_digest
 
-Severity = Literal["critical", "warning"]
+Level = Literal["error", "warning"]
+
+_LANGUAGE = re.compile(r"(?!und\b|mul\b|zxx\b)[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
+"""A language tag in the form of BCP 47 that names one language: `en`, `pt-BR`, `zh-Hant-TW`; not `und`."""
+_MOJIBAKE = re.compile(
+    r"[ÂÃ][\x80-\xbf]|Ã[€‚ƒ„…†‡ˆ‰Š‹ŒŽ–—˜™š›œžŸ]|â€.?|â[‚„][\x80-\xbf]|â[\x80-\x9f][\x80-\xbf]|ï»¿|ðŸ..?"
+)
+"""UTF-8 read as Latin-1 or Windows-1252: what accented letters, quotes, dashes, the euro and emoji turn into."""
+
+
+class Levels(Spec):
+    """How grave a broken rule is: an error stops the flow and names the rows, a warning is told and the flow goes on.
+
+    Always errors: no row, an id that is missing or used twice, no text, no title, no access label, wrong offsets.
+    """
+
+    length: Level = "error"
+    """Documents longer than `max_characters`."""
+    duplicates: Level = "error"
+    """More repeated texts than `max_duplicate_share`."""
+    language: Level = "error"
+    """A language that is not known, or not among `languages`."""
+    encoding: Level = "error"
+    """More broken characters than `max_broken_characters`, or more damage than `max_damaged_share`."""
+    date: Level = "error"
+    """A date before `earliest` or more than `max_future_days` ahead."""
+    personal: Level = "warning"
+    """More documents with personal data than `max_personal_share`."""
+    tokens: Level = "error"
+    """Chunks of more than `max_chunk_tokens`."""
 
 
 class ValidationSpec(Spec):
-    """Bounds that documents and chunks must keep. A broken bound fails the stage; a broken `usual` bound warns."""
+    """Bounds of documents and chunks. A broken bound is as grave as `levels` says; a broken `usual` bound warns."""
 
     min_characters: int = Field(1, ge=1)
     """Least text of a document."""
@@ -32,43 +60,44 @@ class ValidationSpec(Spec):
     max_characters: int = Field(2_000_000, ge=1)
     """Most text of a document."""
     earliest: datetime.date = datetime.date(1990, 1, 1)
-    """No document is dated earlier; none is dated in the future."""
+    """No document is dated earlier."""
+    max_future_days: int = Field(1, ge=0, le=3650)
+    """Most days that a document may be dated ahead of now (UTC); 1 allows for time zones."""
+    languages: tuple[str, ...] = ()
+    """Languages that documents may have, as they name them (`en`, `pt-BR`). Empty: any that is known."""
     max_duplicate_share: float = Field(0.05, ge=0, le=1)
     """Most documents, and most chunks, that repeat the text of another one, as a share."""
     max_broken_characters: int = Field(0, ge=0)
     """Most replacement characters (signs of a wrong encoding) in a document."""
+    max_damaged_share: float = Field(0.005, ge=0, le=1)
+    """Most replacement characters and letters of misread UTF-8 (`Ã©` for é) in a document, as a share of its text."""
+    max_personal_share: float | None = Field(None, ge=0, le=1)
+    """Most documents with personal data as section `guards` describes it, as a share. None: it is not looked for."""
     min_chunk_characters: int = Field(2, ge=1)
     """Least text of a chunk."""
     usual_min_chunk_tokens: int = Field(5, ge=1)
     """A shorter chunk is a warning."""
     max_chunk_tokens: int = Field(500, ge=8)
     """Most tokens of a chunk."""
+    levels: Levels = Levels()
+    """Which broken bounds stop the flow."""
+    duplicates: DuplicateSpec = DuplicateSpec()
+    """What becomes of documents that repeat others."""
 
 
-class Failure(Spec):
-    """One expectation that did not hold, and the rows that broke it."""
+def validate_documents(
+    documents: Sequence[Document],
+    spec: ValidationSpec,
+    docs_folder: Path,
+    personal: Callable[[str], int] | None = None,
+) -> ValidationReport:
+    """Run the document suite and write Data Docs into `docs_folder`. An empty corpus fails.
 
-    expectation: str
-    rows: tuple[str, ...]
-    """Ids, at most 20; empty when the whole table broke it."""
-    observed: str = ""
-
-
-class ValidationReport(Spec):
-    """The outcome of one suite."""
-
-    suite: str
-    success: bool
-    expectations: int
-    failures: tuple[Failure, ...]
-    warnings: tuple[Failure, ...]
-    data_docs: str
-    """Page to open, relative to the docs folder."""
-
-
-def validate_documents(documents: Sequence[Document], spec: ValidationSpec, docs_folder: Path) -> ValidationReport:
-    """Run the document suite and write Data Docs into `docs_folder`. An empty corpus fails."""
-    copies = Counter(text_digest(" ".join(document.text.split()).lower()) for document in documents)
+    `personal` counts the pieces of personal data in a text; it is needed if `spec.max_personal_share` is set.
+    """
+    assert personal or spec.max_personal_share is None, "max_personal_share is set, and nothing finds personal data"
+    texts = [text_digest(normalized(document.text)) for document in documents]
+    copies = Counter(texts)
     rows = [
         {
             "id": document.id,
@@ -77,12 +106,15 @@ def validate_documents(documents: Sequence[Document], spec: ValidationSpec, docs
             "prose_characters": None if document.media in ("sql", "csv", "xlsx") else len(document.text.strip()),
             "labels": len([label for label in document.access if label.strip()]),
             "date": _day_number(document.date) if document.date else None,
+            "language": document.language if _LANGUAGE.fullmatch(document.language) else None,
             "broken_characters": document.text.count("\ufffd"),
-            "copies": copies[text_digest(" ".join(document.text.split()).lower())] - 1,
+            "damaged_share": damaged_share(document.text),
+            "personal": personal(document.text) if personal else 0,
+            "copies": copies[text] - 1,
         }
-        for document in documents
+        for document, text in zip(documents, texts, strict=True)
     ]
-    return _run("documents", rows, lambda build: _document_suite(build, spec), docs_folder)
+    return run_suite("documents", rows, lambda expect: _document_suite(expect, spec), docs_folder)
 
 
 def validate_chunks(chunks: Sequence[Chunk], spec: ValidationSpec, docs_folder: Path) -> ValidationReport:
@@ -101,32 +133,17 @@ def validate_chunks(chunks: Sequence[Chunk], spec: ValidationSpec, docs_folder: 
         }
         for chunk in chunks
     ]
-    return _run("chunks", rows, lambda build: _chunk_suite(build, spec), docs_folder)
+    return run_suite("chunks", rows, lambda expect: _chunk_suite(expect, spec), docs_folder)
 
 
-class _Build:
-    """Makes expectations with a severity; `between` is the one used most."""
+def damaged_share(text: str) -> float:
+    """Share of the characters that are U+FFFD or part of misread UTF-8 (0 to 1; 0 for no text)."""
+    damaged = text.count("\ufffd") + sum(len(found) for found in _MOJIBAKE.findall(text))
+    return damaged / max(1, len(text))
 
-    def __init__(self) -> None:
-        self.kinds = _gx("expectations")
 
-    def between(self, column: str, low: float | None, high: float | None, severity: Severity = "critical") -> Any:
-        """Every value lies in [low, high]."""
-        return self.kinds.ExpectColumnValuesToBeBetween(column=column, min_value=low, max_value=high, severity=severity)
-
-    def table(self, spec: ValidationSpec, rows_at_least: int = 1) -> list[Any]:
-        """What holds for every table: some rows, ids present and unique, access labels, few duplicates."""
-        return [
-            self.kinds.ExpectTableRowCountToBeBetween(min_value=rows_at_least, severity="critical"),
-            self.kinds.ExpectColumnValuesToNotBeNull(column="id", severity="critical"),
-            self.kinds.ExpectColumnValuesToBeUnique(column="id", severity="critical"),
-            self.between("labels", 1, None),
-            self.between("title_characters", 1, None),
-            self.kinds.ExpectColumnValuesToBeInSet(
-                column="copies", value_set=[0], mostly=1 - spec.max_duplicate_share, severity="critical"
-            ),
-            self.kinds.ExpectColumnValuesToBeInSet(column="copies", value_set=[0], severity="warning"),
-        ]
+def _severity(level: Level) -> Severity:
+    return "critical" if level == "error" else "warning"
 
 
 def _day_number(day: datetime.date) -> int:
@@ -134,112 +151,48 @@ def _day_number(day: datetime.date) -> int:
     return int(day.strftime("%Y%m%d"))
 
 
-def _document_suite(build: _Build, spec: ValidationSpec) -> list[Any]:
-    today = datetime.datetime.now(datetime.UTC).date()
+def _table_rules(expect: Expect, spec: ValidationSpec) -> list[Any]:
+    """What holds for every table: some rows, ids present and unique, access labels, few duplicates."""
     return [
-        *build.table(spec),
-        build.between("characters", spec.min_characters, spec.max_characters),
-        build.between("prose_characters", spec.usual_min_characters, None, "warning"),
-        build.between("broken_characters", 0, spec.max_broken_characters),
-        build.between("date", _day_number(spec.earliest), _day_number(today)),
-        build.kinds.ExpectColumnValuesToNotBeNull(column="date", severity="warning"),
+        expect.kinds.ExpectTableRowCountToBeBetween(min_value=1, severity="critical"),
+        expect.present("id"),
+        expect.kinds.ExpectColumnValuesToBeUnique(column="id", severity="critical"),
+        expect.between("labels", 1, None),
+        expect.between("title_characters", 1, None),
+        expect.among("copies", [0], _severity(spec.levels.duplicates), mostly=1 - spec.max_duplicate_share),
+        expect.among("copies", [0], "warning"),
     ]
 
 
-def _chunk_suite(build: _Build, spec: ValidationSpec) -> list[Any]:
-    return [
-        *build.table(spec),
-        build.between("characters", spec.min_chunk_characters, None),
-        build.between("tokens", 1, spec.max_chunk_tokens),
-        build.between("tokens", spec.usual_min_chunk_tokens, None, "warning"),
-        build.between("start", 0, None),
-        build.kinds.ExpectColumnPairValuesAToBeGreaterThanB(column_A="end", column_B="start", severity="critical"),
+def _document_suite(expect: Expect, spec: ValidationSpec) -> list[Any]:
+    last = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=spec.max_future_days)
+    levels = spec.levels
+    encoding, language = _severity(levels.encoding), _severity(levels.language)
+    rules = [
+        *_table_rules(expect, spec),
+        expect.between("characters", spec.min_characters, None),
+        expect.between("characters", None, spec.max_characters, _severity(levels.length)),
+        expect.between("prose_characters", spec.usual_min_characters, None, "warning"),
+        expect.between("broken_characters", 0, spec.max_broken_characters, encoding),
+        expect.between("damaged_share", 0, spec.max_damaged_share, encoding),
+        expect.between("date", _day_number(spec.earliest), _day_number(last), _severity(levels.date)),
+        expect.present("date", "warning"),
+        expect.present("language", language),
     ]
+    if spec.languages:
+        rules.append(expect.among("language", spec.languages, language))
+    if spec.max_personal_share is not None:
+        rules.append(expect.among("personal", [0], _severity(levels.personal), mostly=1 - spec.max_personal_share))
+    return rules
 
 
-def _run(
-    suite: str,
-    rows: Sequence[Mapping[str, object]],
-    make: Callable[[_Build], list[Any]],
-    docs_folder: Path,
-) -> ValidationReport:
-    """Validate the rows in a context that lives only in memory."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    import pandas as pd
-
-    gx = _gx()
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = _gx("data_context.types.base").ProgressBarsConfig(globally=False)
-    asset = context.data_sources.add_pandas("corpus").add_dataframe_asset(suite)
-    batch = asset.add_batch_definition_whole_dataframe("all")
-    expectations = context.suites.add(gx.ExpectationSuite(name=suite, expectations=make(_Build())))
-    definition = context.validation_definitions.add(gx.ValidationDefinition(name=suite, data=batch, suite=expectations))
-    pages = docs_folder / suite
-    shutil.rmtree(pages, ignore_errors=True)
-    pages.mkdir(parents=True)
-    context.add_data_docs_site("local", _site(pages))
-    checkpoint = context.checkpoints.add(
-        gx.Checkpoint(
-            name=suite,
-            validation_definitions=[definition],
-            actions=[_gx("checkpoint").UpdateDataDocsAction(name="pages", site_names=["local"])],
-            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["id"]},
-        )
-    )
-    columns = list(rows[0]) if rows else ["id", "labels", "title_characters", "copies"]
-    frame = pd.DataFrame([dict(row) for row in rows], columns=columns)
-    result = checkpoint.run(batch_parameters={"dataframe": frame})
-    outcomes = [outcome for run in result.run_results.values() for outcome in run.results]
-    return _report(suite, outcomes, make_self_contained(pages, suite).relative_to(docs_folder))
-
-
-def _gx(part: str = "") -> Any:
-    """The library or a module of it: imported when needed (seconds), and without its partial type hints."""
-    return importlib.import_module(f"great_expectations.{part}" if part else "great_expectations")
-
-
-def _site(folder: Path) -> dict[str, object]:
-    return {
-        "class_name": "SiteBuilder",
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())},
-    }
-
-
-def _report(suite: str, outcomes: Sequence[Any], page: Path) -> ValidationReport:
-    broken: dict[str, list[Failure]] = {"critical": [], "warning": []}
-    for outcome in outcomes:
-        if not outcome.success:
-            severity = "warning" if str(outcome.expectation_config.severity).lower().endswith("warning") else "critical"
-            broken[severity].append(_failure(outcome))
-    return ValidationReport(
-        suite=suite,
-        success=not broken["critical"],
-        expectations=len(outcomes),
-        failures=tuple(broken["critical"]),
-        warnings=tuple(broken["warning"]),
-        data_docs=str(page),
-    )
-
-
-def _failure(outcome: Any) -> Failure:
-    """The expectation in words, the ids that broke it, and what was seen."""
-    settings = outcome.expectation_config.kwargs
-    column = settings.get("column") or settings.get("column_A") or "rows"
-    bounds = {
-        name: value
-        for name, value in settings.items()
-        if name in ("min_value", "max_value", "value_set", "mostly", "column_B") and value is not None
-    }
-    limits = ", ".join(f"{name} {value}" for name, value in bounds.items())
-    ids = [str(row["id"]) for row in outcome.result.get("unexpected_index_list") or []]
-    observed = outcome.result.get("observed_value", outcome.result.get("partial_unexpected_list"))
-    if outcome.exception_info and outcome.exception_info.get("raised_exception"):
-        observed = f"the expectation itself failed: {outcome.exception_info.get('exception_message')}"
-    rule = outcome.expectation_config.type.removeprefix("expect_").replace("_", " ")
-    return Failure(
-        expectation=f"{column}: {rule}{f' ({limits})' if limits else ''}",
-        rows=tuple(ids[:20]),
-        observed=str(observed)[:300],
-    )
+def _chunk_suite(expect: Expect, spec: ValidationSpec) -> list[Any]:
+    return [
+        *_table_rules(expect, spec),
+        expect.between("characters", spec.min_chunk_characters, None),
+        expect.between("tokens", 1, None),
+        expect.between("tokens", None, spec.max_chunk_tokens, _severity(spec.levels.tokens)),
+        expect.between("tokens", spec.usual_min_chunk_tokens, None, "warning"),
+        expect.between("start", 0, None),
+        expect.kinds.ExpectColumnPairValuesAToBeGreaterThanB(column_A="end", column_B="start", severity="critical"),
+    ]

@@ -1,25 +1,33 @@
 """Tasks from files to checked chunks: read, validate, chunk, validate again; and the cases that measure the result."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
 from indexes.chunkers.text import ChunkSpec, chunk_document
+from indexes.duplicates import Duplicate, DuplicateSpec, find_duplicates
+from indexes.expectations import ValidationReport
 from indexes.loaders.corpus import fetch_sources, load_corpus
 from indexes.loaders.database import read_table
 from indexes.loaders.kept import KeptFolder
 from indexes.loaders.spec import CorpusSpec, SqlTable
 from indexes.types import Chunk, Document
-from indexes.validation import ValidationReport, ValidationSpec, validate_chunks, validate_documents
+from indexes.validation import ValidationSpec, validate_chunks, validate_documents
 from infra.errors import InputError, PolicyError
 from infra.settings import settings
 from infra.store import ArtifactRef, file_digest, folder_manifest, read_lines, value_digest, write_atomic, write_lines
 from models.answering.context import token_counter
+from models.answering.guardrails import GuardPolicy, personal_data
 from models.cases import CaseSpec, check_splits, load_cases
 from tasks.policy import StageResult, artifact_store, stage
 
+VALIDATION = ("indexes/validation.py", "indexes/expectations.py", "indexes/duplicates.py", "indexes/pages.py")
+"""Source that decides what a validation says."""
 TRAFFIC = "traffic"
 """Split name of the cases that the simulated user asks."""
+SHOWN = 200
+"""Rows of a table of duplicates; the artifact has all of them."""
 
 
 def content_of(*paths: Path) -> str:
@@ -107,6 +115,52 @@ def chunks_of(chunks: ArtifactRef) -> list[Chunk]:
     return list(read_lines(artifact_store().open(chunks) / "chunks.jsonl", Chunk))
 
 
+@stage("indexes/duplicates.py", "indexes/types.py")
+def drop_duplicates(corpus: ArtifactRef, spec: DuplicateSpec) -> StageResult:
+    """Name the documents that repeat newer ones, and take those out of the corpus that the spec drops."""
+    documents = documents_of(corpus)
+    found = find_duplicates(documents, spec)
+    dropped = {duplicate.id for duplicate in found if duplicate.dropped}
+    store = artifact_store()
+    with store.writing("duplicates") as draft:
+        write_lines(draft.folder / "duplicates.jsonl", found)
+    shown = sorted(found, key=lambda duplicate: not duplicate.dropped)
+    return StageResult(
+        refs={"corpus": _without(corpus, dropped) if dropped else corpus, "duplicates": draft.stored()},
+        computed=len(documents),
+        total=len(documents),
+        metrics={
+            "documents": len(documents) - len(dropped),
+            "duplicates_dropped": len(dropped),
+            "duplicates_kept": len(found) - len(dropped),
+        },
+        table=[_duplicate_row(duplicate) for duplicate in shown[:SHOWN]],
+        notes=[f"- {len(found) - SHOWN} duplicates more in the artifact"] if len(found) > SHOWN else [],
+    )
+
+
+def _duplicate_row(duplicate: Duplicate) -> dict[str, str | float]:
+    return {
+        "document": duplicate.id,
+        "repeats": duplicate.kept,
+        "similarity": duplicate.similarity,
+        "outcome": "dropped" if duplicate.dropped else "kept",
+        "reason": duplicate.reason,
+    }
+
+
+def _without(corpus: ArtifactRef, dropped: set[str]) -> ArtifactRef:
+    """The corpus without some of its documents; what else it says stays as it is."""
+    store = artifact_store()
+    splits = {name: split for name, split in splits_of(corpus).items() if name not in dropped}
+    with store.writing("corpus") as draft:
+        shutil.copytree(store.open(corpus), draft.folder, dirs_exist_ok=True)
+        kept = (document for document in documents_of(corpus) if document.id not in dropped)
+        write_lines(draft.folder / "documents.jsonl", kept)
+        write_atomic(draft.folder / "splits.json", json.dumps(splits, sort_keys=True))
+    return draft.stored()
+
+
 def _judged(report: ValidationReport, ref: ArtifactRef, total: int) -> StageResult:
     """A validation as a stage result; a failing suite stops the flow with its rows named."""
     if not report.success:
@@ -121,12 +175,15 @@ def _judged(report: ValidationReport, ref: ArtifactRef, total: int) -> StageResu
     )
 
 
-@stage("indexes/validation.py")
-def check_documents(corpus: ArtifactRef, spec: ValidationSpec) -> StageResult:
-    """Great Expectations over the documents, with Data Docs kept as an artifact."""
+@stage(*VALIDATION, "models/answering/personal.py")
+def check_documents(corpus: ArtifactRef, spec: ValidationSpec, guards: GuardPolicy | None = None) -> StageResult:
+    """Great Expectations over the documents, with Data Docs kept as an artifact. `guards` says what is personal."""
     documents = documents_of(corpus)
+    finder = personal_data(guards) if guards else None
     with artifact_store().writing("data-docs") as draft:
-        report = validate_documents(documents, spec, draft.folder)
+        report = validate_documents(
+            documents, spec, draft.folder, (lambda text: len(finder.find(text))) if finder else None
+        )
     return _judged(report, draft.stored(), len(documents))
 
 
@@ -147,7 +204,7 @@ def chunk_corpus(corpus: ArtifactRef, spec: ChunkSpec, tokenizer: ArtifactRef) -
     )
 
 
-@stage("indexes/validation.py")
+@stage(*VALIDATION)
 def check_chunks(chunks: ArtifactRef, spec: ValidationSpec) -> StageResult:
     """Great Expectations over the chunks."""
     rows = chunks_of(chunks)

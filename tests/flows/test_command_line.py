@@ -33,7 +33,7 @@ def test_one_object_on_standard_output(project: Project) -> None:
     told: dict[str, Any] = json.loads(done.stdout)
     assert "torn.md" in told["error"]
     assert [(name, row["status"]) for name, row in told["stages"].items()] == [
-        ("take-model", "done"), ("read-corpus", "done"), ("check-documents", "failed"),
+        ("take-model", "done"), ("read-corpus", "done"), ("drop-duplicates", "done"), ("check-documents", "failed"),
     ]  # fmt: skip
     assert done.stderr.splitlines()[-1] == f"sluice: {told['error']}"
     assert runs() == before + 1, "the run is not on the server that the settings name"

@@ -12,11 +12,16 @@ from mlflow import MlflowClient
 
 from flows.ingest import ingest
 from flows.recording import PROGRESS, RunSpec, Summary
+from indexes.duplicates import Duplicate
+from indexes.types import Chunk
 from infra.errors import InputError, PolicyError, TryAgainError
 from infra.settings import settings
+from infra.store import read_lines
 from tests.flows.project import Project
 
-STAGES = ["take-model", "read-corpus", "check-documents", "chunk-corpus", "check-chunks", "read-cases"]
+STAGES = [
+    "take-model", "read-corpus", "drop-duplicates", "check-documents", "chunk-corpus", "check-chunks", "read-cases",
+]  # fmt: skip
 HOLDER = """
 import fcntl, sys
 with open(sys.argv[1], "a+") as lock:
@@ -69,7 +74,7 @@ def test_everything_once_and_then_only_what_changed(project: Project, mlflow_add
     ferry = (project.documents / "ferry.md").read_text("utf-8")
     project.write("ferry.md", ferry.replace("21:15", "21:45"))
     changed = ingest()
-    assert made(changed) == {"read-corpus", "check-documents", "chunk-corpus", "check-chunks"}
+    assert made(changed) == {"read-corpus", "drop-duplicates", "check-documents", "chunk-corpus", "check-chunks"}
 
     project.write("ferry.md", ferry)
     assert made(ingest()) == set()
@@ -89,6 +94,30 @@ def test_a_bad_document_is_quarantined_and_the_rest_goes_on(project: Project) ->
     assert summary.metrics["read-corpus"] == {"documents": 3, "quarantined": 2, "superseded": 0}
 
 
+def test_a_copied_document_leaves_the_index_and_is_named(project: Project) -> None:
+    ferry = (project.documents / "ferry.md").read_text("utf-8")
+    project.write("old-ferry.md", ferry.replace("# Ferry", "# FERRY") + "\n")
+    summary = ingest()
+    told = summary.metrics["drop-duplicates"]
+    assert (told["documents"], told["duplicates_dropped"], told["duplicates_kept"]) == (3, 1, 0)
+    (row,) = read_lines(project.stored("duplicates", "duplicates.jsonl"), Duplicate)
+    assert (row.id, row.kept, row.kind, row.dropped) == ("old-ferry.md", "ferry.md", "exact", True)
+    chunks = list(read_lines(project.stored("chunks", "chunks.jsonl"), Chunk))
+    assert {chunk.document for chunk in chunks} == {"ferry.md", "lighthouse.html", "mooring.md"}
+
+
+def test_personal_data_in_many_documents_is_a_warning_or_stops_the_flow(project: Project) -> None:
+    project.write("contact.md", "# Harbour master\n\nWrite to anna.quill@example.org or call 555-0134 for a berth.\n")
+    project.set("validation", max_personal_share=0.1)
+    with pytest.raises(PolicyError, match=r"sluice\.yaml: guards\."):
+        ingest()
+    project.take("guards")
+    assert ingest().stages["check-documents"].status == "done"
+    project.set("validation", levels={"personal": "error"})
+    with pytest.raises(InputError, match=r"documents failed validation: personal: .*contact\.md"):
+        ingest()
+
+
 def test_a_failing_validation_stops_the_flow_and_names_the_rows(
     project: Project, mlflow_address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -101,11 +130,14 @@ def test_a_failing_validation_stops_the_flow_and_names_the_rows(
     page = Path(str(raised.value).rsplit("see ", 1)[1])
     assert page.is_file()
     rows = {vars(record)["stage"]: vars(record)["row"].status for record in caplog.records if "row" in vars(record)}
-    assert rows == {"take-model": "done", "read-corpus": "done", "check-documents": "failed"}
+    assert rows == {
+        "take-model": "done", "read-corpus": "done", "drop-duplicates": "done", "check-documents": "failed",
+    }  # fmt: skip
     (_, _, status), *stages = runs_of(mlflow_address, "ingest")
     assert status == "FAILED"
     assert [(name, ended) for _, name, ended in stages] == [
-        ("take-model", "FINISHED"), ("read-corpus", "FINISHED"), ("check-documents", "FAILED"),
+        ("take-model", "FINISHED"), ("read-corpus", "FINISHED"), ("drop-duplicates", "FINISHED"),
+        ("check-documents", "FAILED"),
     ]  # fmt: skip
     project.write("torn.md", "# Mended\n\nThe fee of the harbour office is 12 euros a year, paid in March.\n")
     assert ingest().stages["check-documents"].status == "done"

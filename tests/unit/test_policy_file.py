@@ -50,6 +50,14 @@ def test_no_file(tmp_path: Path) -> None:
         Policy(tmp_path / "sluice.yaml")
 
 
+def test_looking_for_personal_data_needs_the_guards(tmp_path: Path, sample: dict[str, Any]) -> None:
+    del sample["guards"]
+    with pytest.raises(PolicyError, match=r"sluice\.yaml: guards\.\w+: Field required"):
+        check_policy(written(tmp_path, sample), "ingest")
+    sample["validation"]["max_personal_share"] = None
+    check_policy(written(tmp_path, sample), "ingest")
+
+
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert written(tmp_path, {}).folder("../data") == tmp_path.parent / "data"
     assert written(tmp_path, {}).folder("/data") == Path("/data")

@@ -14,6 +14,7 @@ from evaluation.report import bytes_shown, duration, number, render, safe_link, 
 from evaluation.run_report import (
     Asked,
     Change,
+    DuplicateLine,
     Figure,
     Link,
     QuantizationLine,
@@ -127,6 +128,13 @@ def night() -> RunReport:
             QuarantineLine(document="operations/pump-list.docx", reason="encrypted: save it without a password"),
             QuarantineLine(document="notices/2023-old.html", reason="empty after the text was taken out"),
         ),
+        duplicates=(
+            DuplicateLine(
+                document="tariffs/old.md", repeats="tariffs/new.md", similarity=1.0, outcome="dropped",
+                reason="has the same text as tariffs/new.md",
+            ),
+        ),
+        duplicates_dropped=1,
         retrieval=tuple(
             RetrievalLine(
                 mode=mode, cases=129, metrics={"recall@1": a, "recall@5": b, "recall@10": c, "mrr@10": d, "ndcg@10": e}
@@ -231,7 +239,18 @@ def test_a_night_renders_every_section_without_script_or_network(tmp_path: Path)
     assert not tags.fetched and not {"script", "link", "iframe", "img"} & tags.names
     assert "url(http" not in page and "@import" not in page
     assert all(link.startswith(("http://127.0.0.1", "file:///")) for link in tags.links) and len(tags.links) == 2
-    for section in ("gate", "metrics", "canary", "asked", "quantization", "retrieval", "stages", "links", "simplified"):
+    for section in (
+        "gate",
+        "metrics",
+        "canary",
+        "asked",
+        "quantization",
+        "retrieval",
+        "stages",
+        "links",
+        "simplified",
+        "duplicates",
+    ):
         assert f'<section id="{section}">' in page
     assert "simulated" in page and report.headline in page and CANDIDATE in page
 
@@ -249,6 +268,7 @@ def test_everything_from_data_is_escaped() -> None:
             "quantization_why": evil,
             "simplified": (evil,),
             "quarantined": (QuarantineLine(document=evil, reason=evil),),
+            "duplicates": (whole.duplicates[0].model_copy(update={"document": evil, "reason": evil}),),
             "asked": tuple(one.model_copy(update={"question": evil, "answer": evil}) for one in whole.asked),
             "metrics": tuple(line.model_copy(update={"metric": evil}) for line in whole.metrics),
         }
