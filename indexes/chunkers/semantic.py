@@ -38,7 +38,7 @@ class Semantic:
             return
         vectors = self.embedder.passages([text[start:end] for start, end in units])
         distances = 1.0 - np.sum(vectors[:-1] * vectors[1:], axis=1, dtype=np.float64)
-        # With "higher" a short section is not cut for having a largest distance: n distances have (100 - p) n / 100 cuts
+        # "higher" cuts (100 - p) % of the distances, so a short section is not cut for having a largest one.
         limit = np.percentile(distances, self.spec.breakpoint_percentile, method="higher")
         begin = 0
         for place in (np.flatnonzero(distances > limit) + 1).tolist():

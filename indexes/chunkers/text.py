@@ -1,6 +1,6 @@
 """Documents → chunks: the strategy that the spec names cuts every section."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from indexes.chunkers.document import BySection
@@ -17,7 +17,7 @@ from indexes.types import Chunk, Document, Embedder
 from infra.errors import InputError, SetupError
 from infra.store import code_version, value_digest
 
-_STRATEGIES = {
+_STRATEGIES: dict[str, Callable[[ChunkSpec], Strategy]] = {
     "recursive": Recursive,
     "fixed": Fixed,
     "document": BySection,

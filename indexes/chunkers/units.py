@@ -14,7 +14,9 @@ from indexes.chunkers.sentences import sentence_spans
 _FENCE = "```"
 _WORD = re.compile(r"\S+")
 _GAP = re.compile(r"\n[ \t]*\n\s*")
-_ITEM = re.compile(r"[ \t]*(?:[-*+•‣–]|\(?(?:\d{1,3}(?:\.\d{1,3})*|[A-Za-z]|[ivxIVX]{1,5})[.)]|\d{1,3}(?:\.\d{1,3})+)\s")
+_ITEM = re.compile(
+    r"[ \t]*(?:[-*+•‣–]|\(?(?:\d{1,3}(?:\.\d{1,3})*|[A-Za-z]|[ivxIVX]{1,5})[.)]|\d{1,3}(?:\.\d{1,3})+)\s"
+)
 _ROW = re.compile(r"[ \t]*\||[^\n]* \| |[^:;\n]{1,80}(?:: [^;\n]+)?(?:; [^:;\n]{1,80}: [^;\n]+)+;?[ \t]*$")
 _TERM = re.compile(r"[^\s:.!?;][^:.!?;\n]{0,40}:[ \t]+\S")
 _WHOLE = (_ITEM, _ROW, _TERM)
