@@ -14,7 +14,7 @@ SpanCount = Callable[[int, int], int]
 
 
 class Piece(NamedTuple):
-    """One chunk to be: what is matched, and where it stands out of context the larger span that is shown for it."""
+    """One chunk to be: the span that is matched, and the larger one around it that is shown (None = itself)."""
 
     start: int
     end: int

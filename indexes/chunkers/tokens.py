@@ -23,7 +23,8 @@ class TokenCounter:
 
     Where no token of the vocabulary joins a character to a space behind it, none reaches over the place between a
     word and the space behind it. A text then has as many tokens as its words, each taken with the white space before
-    it, and the counts of words are kept. Otherwise every span is encoded for itself.
+    it, and the counts of words are kept. Otherwise, and where a text spells out a special token, every span is encoded
+    for itself.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -34,6 +35,8 @@ class TokenCounter:
             self._cuts = _AFTER_SPACE
         if any(_JOINS_SPACE.search(token) for token in vocabulary):
             self._cuts = None
+        added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+        self._special = re.compile("|".join(re.escape(token) for token in added if token.strip()) or r"(?!)")
         self._first: dict[str, int] = {}
         self._later: dict[str, int] = {}
         self._remembered = 0
@@ -45,7 +48,7 @@ class TokenCounter:
 
     def spans(self, text: str, start: int, end: int) -> SpanCount:
         """Counter of the spans of text[start:end]; exact for every one of them."""
-        if self._cuts is None:
+        if self._cuts is None or self._special.search(text, start, end):
             return lambda begin, stop: self(text[begin:stop])
         cuts = [found.start() for found in self._cuts.finditer(text, start, end)]
         known, later = self._later.get, self._later_tokens
