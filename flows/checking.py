@@ -4,7 +4,7 @@ from evaluation.canary import CanaryPolicy
 from evaluation.gate import GatePolicy
 from evaluation.load import LoadSpec
 from indexes.build import IndexSpec
-from indexes.chunkers.text import ChunkSpec
+from indexes.chunkers.spec import ChunkSpec
 from indexes.embedder import EmbedSpec
 from indexes.loaders.spec import CorpusSpec
 from indexes.validation import ValidationSpec
@@ -53,8 +53,8 @@ SECTIONS: dict[str, type[Spec]] = {
 """Section of the policy file → the spec that reads it."""
 
 
-CORPUS = ("model", "corpus", "validation", "cases", "chunking")
-INDEX = (*CORPUS, "embedding", "index", "answering")
+CORPUS = ("model", "corpus", "validation", "cases", "chunking", "embedding")
+INDEX = (*CORPUS, "index", "answering")
 TRAINING = (*INDEX, "guards", "training_data", "training")
 ENGINE = (*TRAINING, "engine", "asking", "cost", "quantization", "quantization_load")
 RELEASE = (*ENGINE, "gate", "canary", "gateway", "night")

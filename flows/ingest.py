@@ -3,7 +3,8 @@
 from prefect import flow
 
 from flows.recording import Recording, RunSpec, Summary, recording
-from indexes.chunkers.text import ChunkSpec
+from indexes.chunkers.spec import ChunkSpec
+from indexes.embedder import EmbedSpec
 from indexes.loaders.spec import CorpusSpec
 from indexes.validation import ValidationSpec
 from models.answering.guardrails import GuardPolicy
@@ -36,7 +37,8 @@ def ingest_stages(run: Recording) -> None:
     guards = policy.section("guards", GuardPolicy) if validation.max_personal_share is not None else None
     run.run(check_documents, corpus=corpus, spec=validation, guards=guards)
     chunk = policy.section("chunking", ChunkSpec)
-    chunks = run.run(chunk_corpus, corpus=corpus, spec=chunk, tokenizer=base).refs["chunks"]
+    embedding = policy.section("embedding", EmbedSpec) if chunk.needs_embedder else None
+    chunks = run.run(chunk_corpus, corpus=corpus, spec=chunk, tokenizer=base, embedding=embedding).refs["chunks"]
     run.run(check_chunks, chunks=chunks, spec=validation)
 
     cases = policy.section("cases", CaseSpec)

@@ -67,6 +67,7 @@ class HybridRetriever:
         self._lexical = lexical
         self.labels = frozenset(label for chunk in self.chunks for label in chunk.access)
         """Every access label of the index."""
+        self._has_parents = any(chunk.parent_start is not None for chunk in self.chunks)
         self._query = lru_cache(maxsize=1024)(embedder.query)
         self._allowed = lru_cache(maxsize=256)(self._mask)
 
@@ -74,7 +75,8 @@ class HybridRetriever:
         """The best `k` passages, best first, whose labels and `access` have one in common.
 
         The score is the inner product (dense), BM25 (lexical) or the fused score (hybrid); `ranks` holds the place in
-        each list from 1. Raises InputError for an empty question or an unknown mode.
+        each list from 1. A chunk with a parent or window comes as that (`Chunk.shown`), once: what a better passage
+        shows already is left out. Raises InputError for an empty question or an unknown mode.
         """
         if not question.strip():
             raise InputError("the question is empty")
@@ -83,18 +85,30 @@ class HybridRetriever:
         allowed = self._allowed(access & self.labels)
         if k < 1 or not allowed.any():
             return []
-        depth = k if mode != "hybrid" else max(k, self.spec.candidates)
+        depth = max(k, self.spec.candidates) if mode == "hybrid" or self._has_parents else k
         lists = self._lists(question, depth, allowed, mode)
         ranks = {name: {row: rank for rank, (row, _) in enumerate(found, 1)} for name, found in lists.items()}
         ranked = self._fused(lists) if mode == "hybrid" else lists[mode]
         return [
             Passage(
-                chunk=self.chunks[row],
+                chunk=self.chunks[row].shown(),
                 score=score,
                 ranks={name: places[row] for name, places in ranks.items() if row in places},
             )
-            for row, score in ranked[:k]
+            for row, score in self._once(ranked, k)
         ]
+
+    def _once(self, ranked: Sequence[tuple[int, float]], k: int) -> list[tuple[int, float]]:
+        """The best `k` rows that no better one shows in its parent or window."""
+        if not self._has_parents:
+            return list(ranked[:k])
+        kept: list[tuple[int, float]] = []
+        for row, score in ranked:
+            if len(kept) == k:
+                break
+            if not any(self.chunks[better].shows(self.chunks[row]) for better, _ in kept):
+                kept.append((row, score))
+        return kept
 
     def _lists(self, question: str, depth: int, allowed: Mask, mode: str) -> dict[str, list[tuple[int, float]]]:
         lists: dict[str, list[tuple[int, float]]] = {}

@@ -53,11 +53,49 @@ class Chunk(_Frozen):
     tokens: int
     access: tuple[str, ...] = ("public",)
     date: datetime.date | None = None
+    parent_start: int | None = None
+    """Where the parent or window begins that is shown in the chunk's place; None = the chunk itself is shown."""
+    parent_end: int | None = None
+    parent_tokens: int | None = None
+    window: str = ""
+    """Text of the parent or window, exactly `document.text[parent_start:parent_end]`."""
+    header_start: int | None = None
+    """Where the header stands of the table that the chunk begins inside of; None = it begins inside of none."""
+    header_end: int | None = None
+    header: str = ""
+    """Names of the table's columns, exactly `document.text[header_start:header_end]`."""
 
     @property
     def embedding_text(self) -> str:
-        """What is embedded and matched: title and text."""
-        return f"{self.title}: {self.text}" if self.title else self.text
+        """What is embedded and matched: title, the header of a table that was cut, and text."""
+        text = f"{self.header}\n{self.text}" if self.header else self.text
+        return f"{self.title}: {text}" if self.title else text
+
+    def shown(self) -> "Chunk":
+        """The chunk as a reader gets it: the text of its parent or window, below the header of a table that was cut.
+
+        Its `start` and `end` are then the parent's; `parent_start` and `parent_end` stay, `window` and `header` are
+        empty. A chunk without either is itself.
+        """
+        if self.parent_start is None and not self.header:
+            return self
+        start = self.start if self.parent_start is None else self.parent_start
+        text = self.window or self.text
+        if self.header_end is not None and self.header_end <= start:
+            text = f"{self.header}\n{text}"
+        place = {} if self.parent_start is None else {"start": start, "end": self.parent_end}
+        tokens = {} if self.parent_tokens is None else {"tokens": self.parent_tokens}
+        return self.model_copy(update={"text": text, "window": "", "header": "", **place, **tokens})
+
+    def shows(self, other: "Chunk") -> bool:
+        """Whether the text of `other` stands in this chunk's parent or window."""
+        return (
+            self.parent_start is not None
+            and self.parent_end is not None
+            and self.document == other.document
+            and self.parent_start <= other.start
+            and other.end <= self.parent_end
+        )
 
 
 class Passage(_Frozen):

@@ -5,8 +5,12 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from indexes.chunkers.text import ChunkSpec, chunk_document
+from indexes.cache import CachedEmbedder, EmbeddingCache
+from indexes.chunkers.spec import ChunkSpec
+from indexes.chunkers.text import chunk_document
+from indexes.chunkers.tokens import token_counter
 from indexes.duplicates import Duplicate, DuplicateSpec, find_duplicates
+from indexes.embedder import EmbedSpec, open_embedder
 from indexes.expectations import ValidationReport
 from indexes.loaders.corpus import fetch_sources, load_corpus
 from indexes.loaders.database import read_table
@@ -17,7 +21,6 @@ from indexes.validation import ValidationSpec, validate_chunks, validate_documen
 from infra.errors import InputError, PolicyError
 from infra.settings import settings
 from infra.store import ArtifactRef, file_digest, folder_manifest, read_lines, value_digest, write_atomic, write_lines
-from models.answering.context import token_counter
 from models.answering.guardrails import GuardPolicy, personal_data
 from models.cases import CaseSpec, check_splits, load_cases
 from tasks.policy import StageResult, artifact_store, stage
@@ -187,12 +190,16 @@ def check_documents(corpus: ArtifactRef, spec: ValidationSpec, guards: GuardPoli
     return _judged(report, draft.stored(), len(documents))
 
 
-@stage("indexes/chunkers", "indexes/types.py")
-def chunk_corpus(corpus: ArtifactRef, spec: ChunkSpec, tokenizer: ArtifactRef) -> StageResult:
-    """Cut every document into chunks, counted in tokens of the model's tokenizer."""
+@stage("indexes/chunkers", "indexes/embedder.py", "indexes/types.py")
+def chunk_corpus(
+    corpus: ArtifactRef, spec: ChunkSpec, tokenizer: ArtifactRef, embedding: EmbedSpec | None
+) -> StageResult:
+    """Cut every document into chunks, counted in tokens of the model's tokenizer; `embedding` where meanings count."""
     count = token_counter(artifact_store().open(tokenizer))
+    cache = EmbeddingCache(settings().home / "embeddings")
+    embedder = CachedEmbedder(open_embedder(embedding), cache) if embedding else None
     documents = documents_of(corpus)
-    chunks = [chunk for document in documents for chunk in chunk_document(document, spec, count)]
+    chunks = [chunk for document in documents for chunk in chunk_document(document, spec, count, embedder)]
     with artifact_store().writing("chunks") as draft:
         write_lines(draft.folder / "chunks.jsonl", chunks)
     tokens = [chunk.tokens for chunk in chunks]

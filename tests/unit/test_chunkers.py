@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from indexes.chunkers.sentences import sentence_spans
-from indexes.chunkers.text import ChunkSpec, chunk_document
+from indexes.chunkers.spec import ChunkSpec
+from indexes.chunkers.text import chunk_document
 from indexes.types import Chunk, Document
 from infra.errors import InputError
 

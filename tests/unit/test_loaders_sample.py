@@ -5,7 +5,9 @@ from functools import lru_cache
 import pytest
 
 from evaluation.retrieval import states
-from indexes.chunkers.text import ChunkSpec, chunk_document, token_counter
+from indexes.chunkers.spec import ChunkSpec
+from indexes.chunkers.text import chunk_document
+from indexes.chunkers.tokens import token_counter
 from indexes.embedder import embedded_model
 from indexes.loaders.corpus import load_corpus
 from indexes.loaders.spec import CorpusSpec, LoadedCorpus

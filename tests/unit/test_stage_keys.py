@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from indexes.chunkers.text import ChunkSpec
+from indexes.chunkers.spec import ChunkSpec
 from infra.settings import Spec
 from infra.store import ArtifactRef, code_version
 from models.release import ModelPart, Release
