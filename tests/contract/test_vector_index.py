@@ -97,11 +97,11 @@ def test_a_mask_that_shuts_the_topic_of_the_question(saved: tuple[FaissIndex, Pa
         rows, _ = saved[0].search(query, 10, allowed)
         assert allowed[rows].all()
         shares.append(len(set(best.tolist()) & set(rows.tolist())) / 10)
-    assert np.mean(shares) >= (1.0 if saved[0].spec.kind in EXACT else 0.95)
+    assert np.mean(shares) >= (1.0 if saved[0].spec.kind in EXACT else 0.96)
 
 
 def test_a_mask_that_leaves_only_what_is_least_like_the_question(saved: tuple[FaissIndex, Path]) -> None:
-    """The best of those lie within a hundredth of a standard deviation: who approximates may take a neighbour."""
+    """The best ten of those lie within 0.0005 of each other: who approximates may take one a little farther."""
     for query in QUERIES[:10]:
         scores = VECTORS @ query
         allowed = np.ones(ROWS, np.bool_)
