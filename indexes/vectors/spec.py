@@ -19,11 +19,11 @@ QUANTIZED: frozenset[Kind] = frozenset({"hnsw-sq8", *TRAINED})
 POINTS = 39
 """Vectors a centroid is learned from, at least: below that FAISS warns (`min_points_per_centroid`)."""
 LEAST_LISTS = 16
-MASKED_DEPTH, MASKED_PROBES = 4, 2
+MASKED_DEPTH, MASKED_PROBES = 2, 2
 """Times as many candidates and lists behind a mask: it may shut the rows near the question, and those farther away lie
 closer together than codes tell apart. Measured where the question's own topic is shut (5,000 clustered rows of 384,
-half of them open): recall@10 of ivf-rabitq 0.83 without, 0.98 with both; of ivf-pq 0.93 and 0.99."""
-_REFINE: dict[Kind, int] = {"hnsw-sq8": 2, "ivf-pq": 8, "ivf-rabitq": 8}
+half of them open): recall@10 of ivf-rabitq 0.83 (refine 8, no more lists) and 0.98; of ivf-pq 0.93 and 0.99."""
+_REFINE: dict[Kind, int] = {"hnsw-sq8": 2, "ivf-pq": 32, "ivf-rabitq": 16}
 _CARD_BEFORE = frozenset({"kind", "m", "ef_construction", "ef_search"})
 """Fields that every card names; the others only where they were set, so that older cards keep their bytes."""
 
@@ -49,7 +49,8 @@ class VectorSpec(Spec):
     pq_bits: Literal[4, 8] = 4
     """IVF-PQ: bits of a part; 8 needs 9,984 vectors to learn from and sixteen times the time."""
     refine: int | None = Field(None, ge=1, le=100)
-    """Quantized kinds: k × refine candidates are ranked again by exact inner products. None: 2 for hnsw-sq8, else 8."""
+    """Quantized kinds: k × refine candidates are ranked again by exact inner products. None: 2 for hnsw-sq8,
+    32 for ivf-pq, 16 for ivf-rabitq."""
     rebuild_share: float = Field(0.2, gt=0, le=1)
     """Share of rows removed (IVF: or added) since the index was built from which it should be built again."""
 

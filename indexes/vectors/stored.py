@@ -65,7 +65,7 @@ class StoredVectors:
         with file.open("wb") as stream:
             np.lib.format.write_array_header_1_0(
                 stream,
-                {"descr": "<f4", "fortran_order": False, "shape": shape},  # type: ignore[arg-type]
+                {"descr": "<f4", "fortran_order": False, "shape": shape},
             )
             for block in self._blocks:
                 for start in range(0, len(block), _BLOCK):
