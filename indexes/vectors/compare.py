@@ -84,12 +84,14 @@ def compare(
         raise InputError(
             f"vectors {vectors.shape} and queries {queries.shape} must be (n, dimension), and some of each"
         )
+    base = spec or VectorSpec()
+    values = {name: getattr(base, name) for name in VectorSpec.model_fields}  # not what a larger spec adds
     rows = []
     with tempfile.TemporaryDirectory() as name:
         np.save(Path(name) / "queries.npy", queries)
         np.save(Path(name) / "floors.npy", _floors(vectors, queries))
         for number, kind in enumerate(kinds, 1):
-            asked = (spec or VectorSpec()).model_copy(update={"kind": kind})
+            asked = VectorSpec(**{**values, "kind": kind})
             rows.append(_row(asked, vectors, Path(name)))
             if progress:
                 progress(number, len(kinds))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from indexes.build import IndexSpec
 from indexes.types import Vectors
 from indexes.vectors.compare import CompareRow, compare
 from indexes.vectors.spec import EXACT, KINDS, VectorSpec
@@ -53,7 +54,7 @@ def test_a_kind_that_cannot_be_built_says_why() -> None:
 
 
 def test_fewer_rows_than_are_asked_for() -> None:
-    (row,) = compare(unit_vectors(4), unit_vectors(3, seed=1), kinds=["flat"])
+    (row,) = compare(unit_vectors(4), unit_vectors(3, seed=1), IndexSpec(), kinds=["flat"])
     assert row.measured is not None
     assert row.measured.recall_at_10 == 1.0
 
