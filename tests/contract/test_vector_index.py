@@ -8,7 +8,7 @@ import pytest
 from indexes.types import Vectors
 from indexes.vectors.faiss import FaissIndex
 from indexes.vectors.port import Mask, VectorIndex
-from indexes.vectors.spec import EXACT, KINDS, MAPPED, QUANTIZED, TRAINED, Kind, VectorSpec
+from indexes.vectors.spec import EXACT, KINDS, QUANTIZED, TRAINED, Kind, VectorSpec
 from infra.errors import InputError, IntegrityError, PolicyError, SetupError
 
 ROWS, DIMENSION = 5_000, 384
@@ -296,7 +296,3 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_what_cannot_be_learned_from_says_what_to_take(values: dict[str, object], rows: int, told: str) -> None:
     with pytest.raises(PolicyError, match=told):
         FaissIndex(VectorSpec.model_validate(values)).build(clustered(rows, 24))
-
-
-def test_kinds_are_sorted_into_families() -> None:
-    assert set(LEAST_RECALL) == set(KINDS) == {*EXACT, *MAPPED, *QUANTIZED, "hnsw"}
