@@ -109,11 +109,12 @@ def run(
     when_busy: Annotated[
         WhenBusy | None, typer.Option(help="While another run works here; default: the policy's.")
     ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="index: measure every kind of vector index too.")] = False,
     json_: AsJson = False,
 ) -> None:
     """Run a flow now, starting the servers that it needs and stopping those that it started."""
     result, code = commands.run_flow(
-        flow.value, policy, when_busy.value if when_busy else None, live=None if json_ else out
+        flow.value, policy, when_busy.value if when_busy else None, live=None if json_ else out, compare=compare
     )
     if json_:
         print_json(result)

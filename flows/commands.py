@@ -131,8 +131,15 @@ def _watched(live: Console | None) -> Iterator[_Stages]:
             PROGRESS.removeHandler(handler)
 
 
-def run_flow(name: str, path: Path | None, when_busy: str | None, live: Console | None) -> tuple[dict[str, Any], int]:
-    """Run a flow in this process: (its result, exit code). A flow that failed gives `error` and its stages so far."""
+def run_flow(
+    name: str, path: Path | None, when_busy: str | None, live: Console | None, compare: bool = False
+) -> tuple[dict[str, Any], int]:
+    """Run a flow in this process: (its result, exit code). A flow that failed gives `error` and its stages so far.
+
+    `compare` asks the index flow to measure every kind of vector index; another flow raises InputError.
+    """
+    if compare and name != "index":
+        raise InputError(f"--compare measures vector indexes: it goes with `sluice run index`, not {name}")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
     _use_policy(path, name)
     with _watched(live) as stages, servers(settings(), _manager(), keep=False) as started:
@@ -141,7 +148,8 @@ def run_flow(name: str, path: Path | None, when_busy: str | None, live: Console 
         function = getattr(module, name)
         kind = next(iter(inspect.signature(function.fn).parameters.values())).annotation
         try:
-            result = function(kind(policy=path, when_busy=when_busy))
+            asked = {"compare": True} if compare else {}
+            result = function(kind(policy=path, when_busy=when_busy, **asked))
         except SluiceError as error:
             return {"flow": name, "error": str(error), "stages": stages.rows}, error.exit_code
         finally:

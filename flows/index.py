@@ -1,6 +1,9 @@
 """Flow: chunks → vectors (new ones only) → index → retrieval measured on the cases."""
 
+from typing import Any
+
 from prefect import flow
+from pydantic import Field
 
 from flows.ingest import ingest_stages
 from flows.recording import Recording, RunSpec, Summary, recording
@@ -8,7 +11,7 @@ from indexes.build import IndexSpec
 from indexes.embedder import EmbedSpec
 from models.answering.pipeline import AnswerSpec
 from models.prompts import DEFAULT
-from tasks.indexing import build, check_retrieval, embed
+from tasks.indexing import build, check_retrieval, compare_indexes, embed
 from tasks.training import take_prompt
 
 
@@ -31,9 +34,35 @@ def index_stages(run: Recording) -> None:
     )
 
 
+class IndexRunSpec(RunSpec):
+    """What a run of the index flow asks."""
+
+    compare: bool = False
+    """Also measure every kind of vector index on these vectors and the questions of the cases."""
+
+
+class IndexSummary(Summary):
+    """The summary, with the comparison where one was asked for."""
+
+    indexes: list[dict[str, Any]] = Field(default_factory=list)
+    """A row a kind: see CompareRow in indexes/vectors/compare.py."""
+
+
 @flow(name="index", description="Ingest, embed what is new, build the index and measure retrieval.")
-def index(spec: RunSpec = RunSpec()) -> Summary:
+def index(spec: IndexRunSpec = IndexRunSpec()) -> IndexSummary:
     """From documents to a measured index; unchanged chunks are not embedded again."""
     with recording("index", spec) as run:
         index_stages(run)
-        return run.summary()
+        compared = _compared(run) if spec.compare else []
+        return IndexSummary(**run.summary().model_dump(), indexes=compared)
+
+
+def _compared(run: Recording) -> list[dict[str, Any]]:
+    """A row a kind of vector index."""
+    return run.run(
+        compare_indexes,
+        vectors=run.ref("embed", "vectors"),
+        cases=run.ref("read-cases", "cases"),
+        spec=run.policy.section("index", IndexSpec),
+        embedding=run.policy.section("embedding", EmbedSpec),
+    ).table

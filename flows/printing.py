@@ -51,6 +51,8 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
         for name, row in result["stages"].items():
             table.add_row(name, row["status"], f"{row['seconds']:.1f}", str(row["computed"]), str(row["total"]))
         console.print(table)
+    if result.get("indexes"):
+        print_value([_index_row(row) for row in result["indexes"]], "vector indexes", console)
     for answer in result.get("answers", []):
         console.print(f"\n{escape(answer['question'])}", highlight=False)
         print_answer(answer, console)
@@ -60,6 +62,17 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
             _line(name, result[name], console)
     for reason in result.get("reasons", []):
         console.print(f"  {reason}", highlight=False, markup=False)
+
+
+def _index_row(row: Mapping[str, Any]) -> dict[str, str]:
+    """A compared index as people read it: sizes in MiB, three digits."""
+    told = {}
+    for name, value in row.items():
+        size = name.endswith("_bytes")
+        number = value / 2**20 if size and value is not None else value
+        shown = f"{number:.3g}" if isinstance(number, float) else "–" if number is None else str(number)
+        told[name.removesuffix("_bytes") + "_mib" if size else name] = shown
+    return told
 
 
 def _line(name: str, value: object, console: Console) -> None:

@@ -2,34 +2,26 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from indexes.hybrid import HybridRetriever, RetrievalSpec
 from indexes.lexical import LexicalIndex, LexicalSpec
 from indexes.types import Chunk, Embedder, Vectors
-from indexes.vectors.faiss import FlatIndex, HnswIndex
-from indexes.vectors.port import VectorIndex
+from indexes.vectors.faiss import FaissIndex
+from indexes.vectors.spec import VectorSpec
+from indexes.vectors.stored import VECTORS
 from infra.errors import InputError, IntegrityError, SetupError
 from infra.settings import Spec
 from infra.store import canonical_json, read_lines, write_atomic, write_lines
 
-CHUNKS, VECTORS, LEXICAL, CARD = "chunks.jsonl", "vectors.npy", "bm25", "index.json"
+CHUNKS, LEXICAL, CARD = "chunks.jsonl", "bm25", "index.json"
 
 
-class IndexSpec(Spec):
+class IndexSpec(VectorSpec):
     """How vectors and words are indexed."""
 
-    kind: Literal["hnsw", "flat"] = "hnsw"
-    """hnsw: approximate and fast; flat: exact, for small corpora."""
-    m: int = Field(32, ge=4, le=128)
-    """HNSW: links of a row."""
-    ef_construction: int = Field(200, ge=8)
-    """HNSW: candidates kept while building."""
-    ef_search: int = Field(128, ge=8)
-    """HNSW: candidates kept while searching."""
     lexical: LexicalSpec = LexicalSpec()
     """Parameters of BM25."""
 
@@ -48,9 +40,10 @@ class IndexCard(Spec):
 def build_index(
     chunks: Sequence[Chunk], vectors: Vectors, spec: IndexSpec, embedder_version: str, folder: Path
 ) -> IndexCard:
-    """Write chunks, vectors, graph, BM25 and card into `folder`; row i everywhere is chunks[i].
+    """Write chunks, vectors, vector index, BM25 and card into `folder`; row i everywhere is chunks[i].
 
-    Raises: InputError when chunks and vectors do not fit together or a chunk id appears twice.
+    Raises: InputError when chunks and vectors do not fit together or a chunk id appears twice; PolicyError when there
+    are too few vectors for the kind of index.
     """
     if not chunks or vectors.ndim != 2 or len(vectors) != len(chunks):
         raise InputError(f"an index needs one vector a chunk: {len(chunks)} chunks, vectors of shape {vectors.shape}")
@@ -59,13 +52,12 @@ def build_index(
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-2):
         raise InputError("the vectors are not of unit length: embed the chunks again")
     folder.mkdir(parents=True, exist_ok=True)
-    index = _vector_index(spec)
+    index = FaissIndex(spec)
     index.build(vectors)
-    index.save(folder / _graph(spec))
+    index.save(folder)
     lexical = LexicalIndex(spec.lexical)
     lexical.build([chunk.embedding_text for chunk in chunks])
     lexical.save(folder / LEXICAL)
-    np.save(folder / VECTORS, np.ascontiguousarray(vectors, "<f4"), allow_pickle=False)
     write_lines(folder / CHUNKS, chunks)
     card = IndexCard(
         embedder=embedder_version,
@@ -79,7 +71,7 @@ def build_index(
 
 
 def load_index(folder: Path, embedder: Embedder, retrieval: RetrievalSpec | None = None) -> HybridRetriever:
-    """The retriever over a built index.
+    """The retriever over a built index, in a folder that the artifact store has just checked.
 
     Raises: SetupError when the embedder is not the one that the index was built with; IntegrityError when files are
     missing or do not belong together.
@@ -96,8 +88,12 @@ def load_index(folder: Path, embedder: Embedder, retrieval: RetrievalSpec | None
         raise IntegrityError(f"{folder / CHUNKS}: missing or damaged; build the index again") from error
     if len(chunks) != card.chunks:
         raise IntegrityError(f"{folder}: holds {len(chunks)} chunks of {card.chunks}; build the index again")
-    graph = folder / _graph(card.spec)
-    index: VectorIndex = FlatIndex.load(graph) if card.spec.kind == "flat" else HnswIndex.load(graph)
+    index = FaissIndex.load(folder, card.spec)
+    if (index.count, index.dimension) != (card.chunks, card.dimension):
+        raise IntegrityError(
+            f"{folder}: {index.count} vectors of {index.dimension} numbers for {card.chunks} chunks of "
+            f"{card.dimension}; build the index again"
+        )
     return HybridRetriever(chunks, index, LexicalIndex.load(folder / LEXICAL), embedder, retrieval or RetrievalSpec())
 
 
@@ -116,13 +112,3 @@ def read_vectors(folder: Path) -> Vectors:
     except (OSError, ValueError) as error:
         raise IntegrityError(f"{folder / VECTORS}: missing or damaged; build the index again") from error
     return loaded
-
-
-def _graph(spec: IndexSpec) -> str:
-    return f"{spec.kind}.faiss"
-
-
-def _vector_index(spec: IndexSpec) -> VectorIndex:
-    if spec.kind == "flat":
-        return FlatIndex()
-    return HnswIndex(spec.m, spec.ef_construction, spec.ef_search)

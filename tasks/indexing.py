@@ -7,6 +7,7 @@ from indexes.build import IndexSpec, build_index, load_index
 from indexes.cache import EmbeddingCache
 from indexes.embedder import EmbedSpec, embed_chunks, open_embedder
 from indexes.hybrid import RetrievalSpec
+from indexes.vectors.compare import compare
 from infra.errors import InputError
 from infra.settings import settings
 from infra.store import ArtifactRef, canonical_json, read_lines, write_atomic
@@ -18,6 +19,8 @@ ACCESS = frozenset({"public", "staff"})
 """Labels that measurements see with: cases ask about documents of both kinds."""
 MODES = ("dense", "lexical", "hybrid")
 DEPTH = 10
+MOST_QUESTIONS = 500
+"""Questions that the kinds of index are compared with, at most."""
 
 
 @stage("indexes/embedder.py", "indexes/types.py")
@@ -82,6 +85,33 @@ def check_retrieval(
             f"{mode}_{name.replace('@', '_at_')}": value for mode, row in means.items() for name, value in row.items()
         },
         table=[{"mode": mode, **{name: round(value, 4) for name, value in row.items()}} for mode, row in means.items()],
+    )
+
+
+@stage("indexes/vectors", cached=False)
+def compare_indexes(vectors: ArtifactRef, cases: ArtifactRef, spec: IndexSpec, embedding: EmbedSpec) -> StageResult:
+    """Every kind of vector index measured on the project's own vectors and questions; times are of this machine."""
+    store = artifact_store()
+    matrix = np.load(store.open(vectors) / "vectors.npy", allow_pickle=False)
+    asked = [case.question for case in read_lines(store.open(cases) / "cases.jsonl", Case)][:MOST_QUESTIONS]
+    if not asked:
+        raise InputError("no question to compare indexes with; check `cases` in the policy")
+    embedder = open_embedder(embedding)
+    queries = np.stack([embedder.query(question) for question in asked])
+    rows = compare(matrix, queries, spec, progress=progress_logger("compare-indexes", "kinds"))
+    table = [row.flat() for row in rows]
+    with store.writing("index-comparison") as draft:
+        write_atomic(draft.folder / "indexes.json", canonical_json(table))
+    return StageResult(
+        refs={"comparison": draft.stored()},
+        computed=sum(row.measured is not None for row in rows),
+        total=len(rows),
+        metrics={
+            f"{row.kind}_{name}": float(value)
+            for row in rows
+            for name, value in (row.measured.model_dump() if row.measured else {}).items()
+        },
+        table=table,
     )
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from flows.index import index
+from flows.index import IndexRunSpec, index
 from flows.recording import Summary
 from infra.errors import InputError
 from tests.flows.project import CASES, Project
@@ -59,3 +59,16 @@ def test_no_case_that_can_be_answered(project: Project) -> None:
     (project.folder / "cases.jsonl").write_text(json.dumps(row), "utf-8")
     with pytest.raises(InputError, match="no answerable case to measure retrieval with"):
         index()
+
+
+def test_every_kind_of_vector_index_is_compared_when_asked(project: Project) -> None:
+    assert index().indexes == []
+    compared = index(IndexRunSpec(compare=True))
+    rows = {row["kind"]: row for row in compared.indexes}
+    chunks = compared.stages["embed"].total
+    assert rows["flat"]["rows"] == chunks
+    assert rows["hnsw-mapped"]["recall_at_10"] == 1.0
+    assert "take kind flat or hnsw" in rows["ivf-pq"]["note"]
+    assert rows["ivf-pq"]["recall_at_10"] is None
+    assert (compared.stages["compare-indexes"].computed, compared.stages["compare-indexes"].total) == (5, 7)
+    assert compared.metrics["compare-indexes"]["hnsw_recall_at_10"] == 1.0

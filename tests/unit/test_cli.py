@@ -56,6 +56,7 @@ def test_help_names_every_command() -> None:
         (["releases", "promote", "abc"], "release 'abc': 0 match"),
         (["releases", "rollback"], "there is no previous release to go back to"),
         (["report"], "no report yet: run `sluice run nightly` first"),
+        (["run", "ingest", "--compare"], "it goes with `sluice run index`, not ingest"),
         (["run", "ingest", "--policy", "/nowhere/sluice.yaml"], "/nowhere/sluice.yaml: no policy file; copy"),
     ],
 )
@@ -167,6 +168,18 @@ def test_texts_are_shown_as_they_are(console: Console) -> None:
         assert part in text
     assert "What is [b]?" in text
     assert "/x/[y].html" in text
+
+
+def test_the_table_of_compared_indexes(console: Console) -> None:
+    rows = [
+        {"kind": "flat", "rows": 9, "p50_ms": 0.12345, "disk_bytes": 3 * 2**20, "note": ""},
+        {"kind": "ivf-pq", "rows": 9, "p50_ms": None, "disk_bytes": None, "note": "learns from [at] least 624"},
+    ]
+    print_result({"indexes": rows}, console)
+    text = console.export_text()
+    assert "disk_mib" in text
+    assert "flat   │ 9    │ 0.123  │ 3        │" in text
+    assert "ivf-pq │ 9    │ –      │ –        │ learns from [at] least 624" in text
 
 
 def test_the_table_of_a_run(console: Console) -> None:
