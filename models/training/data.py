@@ -32,6 +32,9 @@ class DataSpec(Spec):
 
     orders: int = Field(2, ge=1, le=10)
     """Rows made of one question: the first with the passages as production orders them, the others shuffled."""
+    case_orders: int | None = Field(None, ge=1, le=20)
+    """The same for a train case, where cases are to weigh more than questions made by rule; None takes `orders`.
+    A case to be refused gives one row: there is no passage to be found in any order."""
     turns: int = Field(3, ge=1, le=10)
     """Most questions asked over the same passages in one row: the passages are paid for once."""
     refusal_share: float = Field(0.15, ge=0, lt=1)
@@ -115,7 +118,7 @@ class RowMaker:
         rng = random.Random(f"{self.spec.seed}:{case.id}")  # noqa: S311
         source, found = f"case:{case.id}", self._found(case.question)
         if case.expected == "refusal":
-            return self._rows(found, case.question, None, source, rng)
+            return self._rows(found, case.question, None, source, rng, 1)
         parts = case.answer.split("; ")
         holders = [max(found, key=lambda chunk: support(chunk, part, case), default=None) for part in parts]
         pairs = [
@@ -125,7 +128,7 @@ class RowMaker:
         ]
         if len(pairs) < len(parts):
             return []
-        rows = self._rows(found, case.question, pairs, source, rng)
+        rows = self._rows(found, case.question, pairs, source, rng, self.spec.case_orders or self.spec.orders)
         if rng.random() < self.spec.refusal_share:
             lacking = [chunk for chunk in found if not any(contains(chunk.text, part) for part in parts)]
             rows.append(self._refused(lacking, len(found), case.question, parts, source, rng))
@@ -141,12 +144,14 @@ class RowMaker:
         if held is None:
             return []
         shown = [other for other in found if other is held or other in others]
-        return self._rows(shown, made.question, [(made.answer, held)], source, rng)
+        return self._rows(shown, made.question, [(made.answer, held)], source, rng, self.spec.orders)
 
-    def _rows(self, found: Sequence[Chunk], question: str, answer: Answer, source: str, rng: Rng) -> list[TrainingRow]:
+    def _rows(
+        self, found: Sequence[Chunk], question: str, answer: Answer, source: str, rng: Rng, orders: int
+    ) -> list[TrainingRow]:
         """One row for each order of the passages, each with further questions on them."""
         rows = []
-        for number in range(self.spec.orders):
+        for number in range(orders):
             shown = list(found) if number == 0 else rng.sample(list(found), len(found))
             reply = None if answer is None else "; ".join(_cite(part, shown, chunk) for part, chunk in answer)
             rows.append(self._row(shown, [Turn(question, reply), *self._more(shown, question, rng)], source))

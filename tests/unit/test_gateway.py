@@ -276,10 +276,12 @@ async def test_a_stored_answer_survives_a_restart(gateway: Open, records: Record
 
 async def test_too_many_at_once_are_sent_away(gateway: Open) -> None:
     engine = SlowEngine()
-    async with gateway(engine) as client:
+    async with gateway(engine, SPEC.model_copy(update={"request_timeout_s": 60})) as client:
         posts = [asyncio.create_task(client.post("/v1/answers", json=QUESTION, headers=USER)) for _ in range(3)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await engine.full.wait()
+            while "sluice_requests_inside 3.0" not in (await client.get("/metrics")).text:
+                continue  # the third one is not at the queue yet
         away = await client.post("/v1/answers", json=QUESTION, headers=USER)
         metrics = (await client.get("/metrics")).text
         engine.go.set()

@@ -93,8 +93,14 @@ def test_each_part_of_an_answer_cites_its_own_document() -> None:
         assert f"[{numbers[0]}] {name}:" in shown(row)
 
 
+def test_cases_can_weigh_more_than_made_questions() -> None:
+    alone, weighed = maker(orders=1, refusal_share=0), maker(orders=1, case_orders=4, refusal_share=0)
+    assert (len(alone.of_cases([case()])), len(weighed.of_cases([case()]))) == (1, 4)
+    assert alone.of_corpus(lambda _: True) == weighed.of_corpus(lambda _: True) != []
+
+
 def test_unanswerable_case_is_refused_over_what_was_found() -> None:
-    (row,) = maker(orders=1).of_cases([case(expected="refusal", answer="", documents=(), evidence=())])
+    (row,) = maker(orders=3).of_cases([case(expected="refusal", answer="", documents=(), evidence=())])
     assert row.refusal
     assert row.messages[-1].content == DEFAULT.refusal
 
