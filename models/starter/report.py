@@ -183,7 +183,8 @@ language: en
 
 A {parameters:.2f} million parameter Llama (hidden {shape.hidden_size}, {shape.num_hidden_layers} layers,
 {shape.num_attention_heads} heads of {head}, vocabulary {shape.vocab_size}; {size:.1f} MB of bf16 weights),
-trained from scratch on one CPU core by `models/starter/train.py`. It reads passages and copies out the answer with the
+trained from scratch on one CPU core by `models/starter/train.py` (two runs, 70 and 108 minutes, 45 million tokens:
+docs/decisions/starter-model.md). It reads passages and copies out the answer with the
 number of the passage. It is there so that the whole system (serving, fine-tuning, evaluation, quantization) can be
 built and tested without a download. It knows nothing beyond its prompt and cannot hold a conversation.
 
