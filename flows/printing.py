@@ -30,8 +30,15 @@ def print_value(value: Mapping[str, Any] | Sequence[Mapping[str, Any]], title: s
         for name in value[0]:
             table.add_column(escape(name), overflow="fold")
         for row in value:
-            table.add_row(*(escape(str(item)) for item in row.values()))
+            table.add_row(*(escape(_told(item)) for item in row.values()))
         console.print(table)
+
+
+def _told(item: Any) -> str:
+    """A cell as people read it: four digits of a fraction, nothing where there is nothing."""
+    if item is None:
+        return ""
+    return f"{item:.4g}" if isinstance(item, float) else str(item)
 
 
 def print_answer(answer: Mapping[str, Any], console: Console) -> None:
