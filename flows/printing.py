@@ -30,15 +30,17 @@ def print_value(value: Mapping[str, Any] | Sequence[Mapping[str, Any]], title: s
         for name in value[0]:
             table.add_column(escape(name), overflow="fold")
         for row in value:
-            table.add_row(*(escape(_told(item)) for item in row.values()))
+            table.add_row(*(escape(str(cell(item))) for item in row.values()))
         console.print(table)
 
 
-def _told(item: Any) -> str:
-    """A cell as people read it: four digits of a fraction, nothing where there is nothing."""
-    if item is None:
-        return ""
-    return f"{item:.4g}" if isinstance(item, float) else str(item)
+def cell(value: Any) -> Any:
+    """A value of a table as people read it: four digits, an interval on one line, a dash for nothing."""
+    if isinstance(value, float):
+        return float(f"{round(value, 9):.4g}")
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {cell(item)}" for name, item in value.items())
+    return "–" if value is None else value
 
 
 def print_answer(answer: Mapping[str, Any], console: Console) -> None:
@@ -71,13 +73,13 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
         console.print(f"  {reason}", highlight=False, markup=False)
 
 
-def _index_row(row: Mapping[str, Any]) -> dict[str, str]:
+def _index_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A compared index as people read it: sizes in MiB, three digits."""
     told = {}
     for name, value in row.items():
         size = name.endswith("_bytes")
         number = value / 2**20 if size and value is not None else value
-        shown = f"{number:.3g}" if isinstance(number, float) else "–" if number is None else str(number)
+        shown = f"{number:.3g}" if isinstance(number, float) else number
         told[name.removesuffix("_bytes") + "_mib" if size else name] = shown
     return told
 

@@ -20,6 +20,7 @@ from prefect.states import Crashed
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flows.checking import check_policy
+from flows.printing import cell
 from infra.errors import TryAgainError
 from infra.settings import Policy, Spec, settings, use_policy
 from infra.store import ArtifactRef
@@ -148,7 +149,7 @@ class Recording:
         """A stage's table, notes and artifacts on its page in the Prefect UI."""
         key = name.lower().replace("_", "-").replace(" ", "-").replace(".", "-")
         if result.table:
-            rows = [{column: _cell(value) for column, value in row.items()} for row in result.table]
+            rows = [{column: cell(value) for column, value in row.items()} for row in result.table]
             create_table_artifact(table=rows, key=f"{key}-table", description=f"{name}: figures")
         lines = [f"# {name}", *result.notes, "", "| artifact | digest |", "|---|---|"]
         lines += [f"| {part} | `{ref.kind} {ref.digest}` |" for part, ref in result.refs.items()]
@@ -160,15 +161,6 @@ class Recording:
                 key=f"{key}-docs",
                 description=f"{name}: what was checked",
             )
-
-
-def _cell(value: Any) -> Any:
-    """A value of a table as people read it: four digits, an interval on one line, a dash for nothing."""
-    if isinstance(value, float):
-        return float(f"{round(value, 9):.4g}")
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_cell(item)}" for name, item in value.items())
-    return "–" if value is None else value
 
 
 def data_docs(ref: ArtifactRef) -> str:

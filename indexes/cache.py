@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from indexes.types import Embedder, Vectors
+from indexes.types import Vectors
 from infra.errors import SetupError
-from infra.store import text_digest
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS vectors (
@@ -21,34 +20,6 @@ CREATE TABLE IF NOT EXISTS vectors (
 _LOCK_WAIT_S = 60.0
 _AT_ONCE = 500
 """Keys of one query (SQLite takes 999 parameters at least)."""
-
-
-class CachedEmbedder:
-    """Embedder that embeds a passage only if the cache does not hold its vector, and keeps what it embeds."""
-
-    def __init__(self, embedder: Embedder, cache: "EmbeddingCache") -> None:
-        self.version = embedder.version
-        self.dimension = embedder.dimension
-        self._embedder = embedder
-        self._cache = cache
-
-    def passages(self, texts: Sequence[str]) -> Vectors:
-        """See Embedder."""
-        digests = [text_digest(text) for text in texts]
-        vectors = self._cache.read(self.version, digests, self.dimension)
-        missing = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in vectors}
-        if missing:
-            made = dict(zip(missing, self._embedder.passages(list(missing.values())), strict=True))
-            self._cache.write(self.version, made)
-            vectors |= made
-        table = np.empty((len(texts), self.dimension), np.float32)
-        for row, digest in enumerate(digests):
-            table[row] = vectors[digest]
-        return table
-
-    def query(self, text: str) -> Vectors:
-        """See Embedder."""
-        return self._embedder.query(text)
 
 
 class EmbeddingCache:

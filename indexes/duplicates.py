@@ -10,7 +10,7 @@ import datetime
 import re
 import unicodedata
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal, Self
 
@@ -102,38 +102,37 @@ def find_duplicates(documents: Sequence[Document], spec: DuplicateSpec) -> list[
     """
     if spec.exact == "off":
         return []
-    groups = _groups(documents)
-    leaders = _Leaders([group[0] for group in groups], spec)
+    texts = {document.id: text_digest(normalized(document.text)) for document in documents}
+    groups = _groups(documents, texts)
+    leaders = _Leaders([group[0] for group in groups], texts, spec)
     found: list[Duplicate] = []
     for number, group in enumerate(groups):
         first, copies = group[0], group[1:]
         repeated = leaders.take(number)
         if repeated:
             kept, similarity = repeated
-            found += [_repeating(first, kept, similarity, spec)]
+            found += [_repeating(first, kept, similarity, texts, spec)]
             if found[-1].dropped:
-                found += [_repeating(copy, kept, similarity, spec) for copy in copies]
+                found += [_repeating(copy, kept, similarity, texts, spec) for copy in copies]
                 continue
-        found += [_repeating(copy, first, 1.0, spec) for copy in copies]
+        found += [_repeating(copy, first, 1.0, texts, spec) for copy in copies]
     return sorted(found, key=lambda duplicate: duplicate.id)
 
 
-def _groups(documents: Sequence[Document]) -> list[list[Document]]:
+def _groups(documents: Sequence[Document], texts: Mapping[str, str]) -> list[list[Document]]:
     """Documents with one text and the same access labels, newest first; the groups by their newest document."""
     groups: dict[tuple[str, frozenset[str]], list[Document]] = {}
     by_id = sorted(documents, key=lambda document: document.id)
     for document in sorted(by_id, key=lambda document: document.date or datetime.date.min, reverse=True):
-        groups.setdefault((_text(document), frozenset(document.access)), []).append(document)
+        groups.setdefault((texts[document.id], frozenset(document.access)), []).append(document)
     return list(groups.values())
 
 
-def _text(document: Document) -> str:
-    return text_digest(normalized(document.text))
-
-
-def _repeating(document: Document, kept: Document, similarity: float, spec: DuplicateSpec) -> Duplicate:
+def _repeating(
+    document: Document, kept: Document, similarity: float, texts: Mapping[str, str], spec: DuplicateSpec
+) -> Duplicate:
     """The record of a document that repeats `kept`."""
-    is_exact = _text(document) == _text(kept)
+    is_exact = texts[document.id] == texts[kept.id]
     mode = spec.exact if is_exact else spec.near
     is_dropped = mode == "drop" and set(document.access) == set(kept.access)
     likeness = "has the same text as" if is_exact else f"is near ({similarity:.3f}) to"
@@ -152,10 +151,12 @@ class _Leaders:
     variants of one page cost a thousand comparisons, not a million.
     """
 
-    def __init__(self, documents: Sequence[Document], spec: DuplicateSpec) -> None:
+    def __init__(self, documents: Sequence[Document], texts: Mapping[str, str], spec: DuplicateSpec) -> None:
+        """`texts` has the digest of every document's normalised text by its id."""
         from scipy.stats import binom
 
         self._documents = documents
+        self._texts = texts
         self._spec = spec
         self._copies: dict[str, list[int]] = {}
         self._buckets: dict[tuple[int, int], list[int]] = {}
@@ -170,7 +171,7 @@ class _Leaders:
     def take(self, number: int) -> tuple[Document, float] | None:
         """The leader that document `number` repeats, best one first: same access labels, most similar, newest."""
         document = self._documents[number]
-        text, readers = _text(document), frozenset(document.access)
+        text, readers = self._texts[document.id], frozenset(document.access)
         similar = dict.fromkeys(self._copies.get(text, ()), 1.0)
         if self._spec.near != "off":
             similar |= self._near(number)

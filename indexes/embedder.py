@@ -168,31 +168,60 @@ def _load(folder: Path, spec: EmbedSpec) -> Any:
         raise SetupError(f"embedder.model: {folder} cannot be loaded: {error}") from error
 
 
+def embed_texts(
+    texts: Sequence[str],
+    embedder: Embedder,
+    cache: EmbeddingCache,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Vectors, int, int]:
+    """Vectors of the texts, shape (n, dimension), how many had to be computed, and n.
+
+    Known texts come from the cache; new ones are written to it as they are made, so that a killed run goes on where it
+    was. `progress(done, total)` counts texts.
+    """
+    digests = [text_digest(text) for text in texts]
+    vectors = cache.read(embedder.version, digests, embedder.dimension)
+    by_digest = dict(zip(digests, texts, strict=True))
+    missing = sorted(
+        (digest for digest in by_digest if digest not in vectors), key=lambda item: (len(by_digest[item]), item)
+    )
+    fresh = sum(digest not in vectors for digest in digests)
+    progress(len(texts) - fresh, len(texts))
+    for first in range(0, len(missing), _SAVE_EVERY):
+        batch = missing[first : first + _SAVE_EVERY]
+        made = dict(zip(batch, embedder.passages([by_digest[digest] for digest in batch]), strict=True))
+        cache.write(embedder.version, made)
+        vectors |= made
+        progress(sum(digest in vectors for digest in digests), len(texts))
+    table = np.empty((len(texts), embedder.dimension), np.float32)
+    for row, digest in enumerate(digests):
+        table[row] = vectors[digest]
+    return table, fresh, len(texts)
+
+
 def embed_chunks(
     chunks: Sequence[Chunk],
     embedder: Embedder,
     cache: EmbeddingCache,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Vectors, int, int]:
-    """Vectors of the chunks, shape (n, dimension), how many had to be computed, and n.
+    """See embed_texts, for what is embedded of each chunk."""
+    return embed_texts([chunk.embedding_text for chunk in chunks], embedder, cache, progress)
 
-    Unchanged texts come from the cache; new ones are written to it as they are made, so that a killed run goes on
-    where it was. `progress(done, total)` counts chunks.
-    """
-    digests = [text_digest(chunk.embedding_text) for chunk in chunks]
-    vectors = cache.read(embedder.version, digests, embedder.dimension)
-    texts = {digest: chunk.embedding_text for digest, chunk in zip(digests, chunks, strict=True)}
-    missing = sorted((digest for digest in texts if digest not in vectors), key=lambda item: (len(texts[item]), item))
-    fresh = sum(digest not in vectors for digest in digests)
-    done = len(chunks) - fresh
-    progress(done, len(chunks))
-    for first in range(0, len(missing), _SAVE_EVERY):
-        batch = missing[first : first + _SAVE_EVERY]
-        made = dict(zip(batch, embedder.passages([texts[digest] for digest in batch]), strict=True))
-        cache.write(embedder.version, made)
-        vectors |= made
-        progress(sum(digest in vectors for digest in digests), len(chunks))
-    table = np.empty((len(chunks), embedder.dimension), np.float32)
-    for row, digest in enumerate(digests):
-        table[row] = vectors[digest]
-    return table, fresh, len(chunks)
+
+class CachedEmbedder:
+    """Embedder that embeds a passage only if the cache does not hold its vector, and keeps what it embeds."""
+
+    def __init__(self, embedder: Embedder, cache: EmbeddingCache) -> None:
+        self.version = embedder.version
+        self.dimension = embedder.dimension
+        self._embedder = embedder
+        self._cache = cache
+
+    def passages(self, texts: Sequence[str]) -> Vectors:
+        """See Embedder."""
+        return embed_texts(texts, self._embedder, self._cache)[0]
+
+    def query(self, text: str) -> Vectors:
+        """See Embedder."""
+        return self._embedder.query(text)

@@ -5,12 +5,12 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from indexes.cache import CachedEmbedder, EmbeddingCache
+from indexes.cache import EmbeddingCache
 from indexes.chunkers.spec import ChunkSpec
 from indexes.chunkers.text import chunk_document
 from indexes.chunkers.tokens import token_counter
 from indexes.duplicates import Duplicate, DuplicateSpec, find_duplicates
-from indexes.embedder import EmbedSpec, open_embedder
+from indexes.embedder import CachedEmbedder, EmbedSpec, open_embedder
 from indexes.expectations import ValidationReport
 from indexes.loaders.corpus import fetch_sources, load_corpus
 from indexes.loaders.database import read_table

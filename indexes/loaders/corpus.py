@@ -131,7 +131,8 @@ class _Collector:
         check_suffix(suffix)
         if suffix != JSONL:
             extracted = reader.read(path, self.manifest.entry(identity).title or fallback)
-            self._add(identity, MEDIA[suffix], file_digest(path), _judged(extracted, kept), fallback)
+            digest = kept.digest if kept else file_digest(path)
+            self._add(identity, MEDIA[suffix], digest, _judged(extracted, kept), fallback)
             return
         for name, digest, found in read_jsonl(path, self.spec.jsonl, file):
             if isinstance(found, InputError):

@@ -14,7 +14,7 @@ from indexes.vectors.spec import EXACT, MAPPED, QUANTIZED, TRAINED, Kind, Vector
 from indexes.vectors.stored import VECTORS, StoredVectors
 from infra.errors import InputError, IntegrityError, SetupError
 from infra.settings import Spec
-from infra.store import canonical_json
+from infra.store import canonical_json, write_atomic
 
 UPDATES = "updates.json"
 _EXACT_ROWS = 2_000
@@ -127,8 +127,7 @@ class FaissIndex:
             _replace(folder / VECTORS, self._vectors().save)
             updates = Updates(built=self._built, removed=tuple(np.flatnonzero(self._removed).tolist()))
             if updates.removed or self._built < self.count:
-                text = canonical_json(updates.model_dump(mode="json")) + "\n"
-                _replace(folder / UPDATES, lambda file: file.write_text(text, "utf-8"))
+                write_atomic(folder / UPDATES, canonical_json(updates.model_dump(mode="json")) + "\n")
             else:
                 (folder / UPDATES).unlink(missing_ok=True)
         except (OSError, RuntimeError) as error:

@@ -8,7 +8,7 @@ import numpy as np
 
 from indexes.types import Vectors
 from indexes.vectors.port import Mask
-from indexes.vectors.spec import MAPPED, TRAINED, Kind, VectorSpec
+from indexes.vectors.spec import EXACT, MAPPED, TRAINED, Kind, VectorSpec
 from infra.errors import IntegrityError
 
 _SEED = 1234
@@ -44,7 +44,7 @@ def make(spec: VectorSpec, vectors: Vectors) -> Any:
 
 def _plain(spec: VectorSpec, dimension: int) -> Any:
     faiss = library()
-    if spec.kind in ("flat", "flat-mapped"):
+    if spec.kind in EXACT:
         return faiss.IndexFlatIP(dimension)
     if spec.kind == "hnsw-sq8":
         index = faiss.IndexHNSWSQ(dimension, faiss.ScalarQuantizer.QT_8bit, spec.m, faiss.METRIC_INNER_PRODUCT)
@@ -106,7 +106,7 @@ def lists_of(index: Any) -> Any:
 def vectors_in(index: Any, kind: Kind) -> Vectors:
     """The rows that a flat or plain HNSW index holds, shape (n, dimension), without a copy."""
     faiss = library()
-    flat = index if kind in ("flat", "flat-mapped") else faiss.downcast_index(index.storage)
+    flat = index if kind in EXACT else faiss.downcast_index(index.storage)
     held: Vectors = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(flat.ntotal, flat.d)
     return held
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 
 
 def _words(text: str) -> list[str]:
@@ -14,6 +15,12 @@ def _words(text: str) -> list[str]:
 def _phrases(text: str) -> list[str]:
     """The phrases of a text parted by bars."""
     return [phrase.strip() for phrase in text.replace("\n", " ").split("|")]
+
+
+def wordings(kind: str) -> list[str]:
+    """The lines of `wordings/<kind>`, file by file in the order of their names."""
+    files = sorted((Path(__file__).parent / "wordings" / kind).glob("*.txt"))
+    return [line for file in files for line in file.read_text("utf-8").splitlines()]
 
 
 NOUNS: list[str] = _words("""

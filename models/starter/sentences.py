@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 
-from models.starter import facts, values
+from models.starter import facts, lexicon, values
 
-FOLDER = Path(__file__).parent / "wordings" / "sentences"
-LINES: list[str] = [line for file in sorted(FOLDER.glob("*.txt")) for line in file.read_text("utf-8").splitlines()]
+LINES: list[str] = lexicon.wordings("sentences")
 
 _SLOT = re.compile(r"\{(\w+):(\w+)\}")
 _CHOICE = re.compile(r"\[([^\]]*\|[^\]]*)\]")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 
 from models.starter import facts, lexicon, measures, names, relations, values
@@ -18,19 +17,15 @@ class Table:
     parts: tuple[tuple[str, tuple[facts.Fact, ...]], ...]
 
 
-FOLDER = Path(__file__).parent / "wordings" / "columns"
-
-
 def _columns() -> list[relations.Relation]:
     """Columns of `wordings/columns`, one a line: `heading / heading # kind # question | question`, {h} a row's name."""
     found = []
-    for file in sorted(FOLDER.glob("*.txt")):
-        for number, line in enumerate(file.read_text("utf-8").splitlines()):
-            headings, kind, asked = line.split(" # ")
-            questions = tuple(question.strip().replace("{h}", "{e}") for question in asked.split(" | "))
-            for heading in (name.strip() for name in headings.split(" / ")):
-                statements = (f"{{E}}: {heading} {{v}}.", f'"{heading}" of {{e}}: {{v}}.')
-                found.append(relations.Relation(f"{file.stem}-{number}", kind, heading, statements, questions))
+    for number, line in enumerate(lexicon.wordings("columns")):
+        headings, kind, asked = line.split(" # ")
+        questions = tuple(question.strip().replace("{h}", "{e}") for question in asked.split(" | "))
+        for heading in (name.strip() for name in headings.split(" / ")):
+            statements = (f"{{E}}: {heading} {{v}}.", f'"{heading}" of {{e}}: {{v}}.')
+            found.append(relations.Relation(f"column-{number}", kind, heading, statements, questions))
     return found
 
 

@@ -8,11 +8,11 @@ import boto3
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 
 from infra.errors import InputError, IntegrityError, SetupError
 from infra.s3 import S3Store, open_store
 from infra.store import ArtifactRef, ArtifactStore, LocalStore
+from tests.s3_server import lead_to, s3_server
 
 Corrupt = Callable[[ArtifactRef, str, bytes], None]
 """(reference, file, new bytes): change a stored file behind the store's back."""
@@ -39,11 +39,8 @@ def local_bench(root: Path) -> Bench:
 
 @pytest.fixture(scope="module")
 def s3_address() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as running:
+        yield running
 
 
 def s3_bench(tmp_path: Path, bucket: str) -> Bench:
@@ -64,10 +61,7 @@ def s3_bench(tmp_path: Path, bucket: str) -> Bench:
 def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     if request.param == "local":
         return local_bench(tmp_path / "store")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3_address"))
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    lead_to(request.getfixturevalue("s3_address"), monkeypatch)
     return s3_bench(tmp_path, f"bucket-{abs(hash(request.node.nodeid))}")
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from indexes.loaders import bucket as reading
 from indexes.loaders.corpus import fetch_sources, load_corpus
@@ -17,6 +16,7 @@ from infra.s3 import s3_client
 from infra.settings import Policy
 from tasks.corpus import corpus_content
 from tests.environment import only
+from tests.s3_server import lead_to, s3_server
 from tests.unit.documents import xlsx_bytes
 
 OBJECTS = {
@@ -52,23 +52,14 @@ class Counting:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as running:
+        yield running
 
 
 @pytest.fixture
 def s3(address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counting]:
-    for name, value in {
-        "AWS_ENDPOINT_URL": address,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_MAX_ATTEMPTS": "1",
-    }.items():
-        monkeypatch.setenv(name, value)
+    lead_to(address, monkeypatch)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     counting = Counting()
     counting.create_bucket(Bucket="library")
     for key, body in OBJECTS.items():

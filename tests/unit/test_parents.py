@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from indexes.build import IndexSpec, build_index, load_index
-from indexes.cache import CachedEmbedder, EmbeddingCache
+from indexes.cache import EmbeddingCache
 from indexes.chunkers.spec import ChunkSpec
 from indexes.chunkers.text import chunk_document
+from indexes.embedder import CachedEmbedder
 from indexes.fake import HashingEmbedder
 from indexes.hybrid import MODES, HybridRetriever
 from indexes.types import Document
