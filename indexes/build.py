@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from indexes.hybrid import HybridRetriever, RetrievalSpec
-from indexes.lexical import LexicalIndex, LexicalSpec
+from indexes.lexical import LexicalIndex
 from indexes.types import Chunk, Embedder, Vectors
 from indexes.vectors.faiss import FaissIndex
 from indexes.vectors.spec import VectorSpec
@@ -20,10 +20,7 @@ CHUNKS, LEXICAL, CARD = "chunks.jsonl", "bm25", "index.json"
 
 
 class IndexSpec(VectorSpec):
-    """How vectors and words are indexed."""
-
-    lexical: LexicalSpec = LexicalSpec()
-    """Parameters of BM25."""
+    """How vectors are indexed. Words always are."""
 
 
 class IndexCard(Spec):
@@ -55,7 +52,7 @@ def build_index(
     index = FaissIndex(spec)
     index.build(vectors)
     index.save(folder)
-    lexical = LexicalIndex(spec.lexical)
+    lexical = LexicalIndex()
     lexical.build([chunk.embedding_text for chunk in chunks])
     lexical.save(folder / LEXICAL)
     write_lines(folder / CHUNKS, chunks)
