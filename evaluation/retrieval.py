@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from evaluation.normalization import contains_run, tokens
-from indexes.hybrid import MODES, HybridRetriever
+from indexes.hybrid import HybridRetriever
+from indexes.retriever import MODES
 from indexes.types import Passage
 from infra.errors import InputError
 from models.types import Case
