@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 
 from evaluation.normalization import cited_numbers, contains_run, parts, tokens
-from evaluation.retrieval import states
+from evaluation.retrieval import average_precision, holds_evidence
 from evaluation.scorer import Measurement, Scorer
 from evaluation.types import Observation
 from models.types import Answer, Citation
 
 REFUSED = "refused: nothing was claimed"
-SUPPORT = 0.5
-"""Share of an evidence's word trigrams that a passage must hold to count as that evidence (Ragas' threshold)."""
 
 
 def shown_passages(answer: Answer) -> dict[int, Citation]:
@@ -83,23 +81,6 @@ class Faithfulness(Scorer):
         unsupported = [claim for claim in claims if not any(contains_run(source, claim) for source in sources)]
         reason = f"not in a cited passage: {' '.join(unsupported[0])!r}" if unsupported else "stands in the sources"
         return 1 - len(unsupported) / len(claims), reason
-
-
-def holds_evidence(passage: str, evidence: str) -> bool:
-    """Whether a passage states an evidence, or at least half of its word trigrams (a chunk border may cut it)."""
-    if states(passage, evidence):
-        return True
-    inside, wanted = tokens(passage), tokens(evidence)
-    width = min(3, len(wanted))
-    grams = {tuple(wanted[i : i + width]) for i in range(len(wanted) - width + 1)} if width else set()
-    present = {tuple(inside[i : i + width]) for i in range(len(inside) - width + 1)}
-    return bool(grams) and len(grams & present) / len(grams) >= SUPPORT
-
-
-def average_precision(relevant: list[bool]) -> float:
-    """Mean of precision@i over the ranks i that are relevant; 0 where none is (Ragas context precision)."""
-    hits = [rank for rank, hit in enumerate(relevant, 1) if hit]
-    return sum(count / rank for count, rank in enumerate(hits, 1)) / len(hits) if hits else 0.0
 
 
 @dataclass(frozen=True)

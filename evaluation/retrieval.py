@@ -1,13 +1,17 @@
-"""Retrieval metrics of one question: recall, reciprocal rank and nDCG over document ids, and evidence in passages."""
+"""Retrieval metrics of one question: recall, reciprocal rank and nDCG over document ids, evidence in passages."""
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict
 
-from evaluation.normalization import contains_run, tokens
-from indexes.hybrid import MODES, HybridRetriever
+from evaluation import normalization
+from evaluation.normalization import contains_run
+from indexes.hybrid import HybridRetriever
+from indexes.retriever import MODES
 from indexes.types import Passage
 from infra.errors import InputError
 from models.types import Case
@@ -15,11 +19,19 @@ from models.types import Case
 _CSV_ROW = re.compile(r"[^\W\d],\S")
 """A comma that no space follows: fields of a CSV row, not a sentence."""
 
+SUPPORT = 0.5
+"""Share of an evidence's word trigrams that a passage must hold to count as that evidence (Ragas' threshold)."""
+
 CUTS = (1, 5, 10)
 """Depths at which recall is reported."""
 
 DEPTH = 50
 """Passages that are ranked for a measure over documents: several of them may belong to one document."""
+
+
+@lru_cache(maxsize=4096)  # the passages of popular chunks come again and again
+def _tokens(text: str) -> list[str]:
+    return normalization.tokens(text)
 
 
 def unique(ranked: Sequence[str]) -> list[str]:
@@ -53,10 +65,62 @@ def states(passage: str, evidence: str) -> bool:
     as it stands in the file (`Tarnholt,1.97`).
     """
     cells = evidence.split(",") if _CSV_ROW.search(evidence) else [evidence]
-    wanted = [token for cell in cells for token in tokens(cell)]
+    wanted = [token for cell in cells for token in _tokens(cell)]
     if not wanted:
         return False
-    return contains_run(tokens(passage), wanted) or any(_in_order(tokens(line), wanted) for line in passage.split("\n"))
+    return contains_run(_tokens(passage), wanted) or any(
+        _in_order(_tokens(line), wanted) for line in passage.split("\n")
+    )
+
+
+def is_table_row(evidence: str) -> bool:
+    """Whether an evidence is a row of a table as it stands in a file of Markdown or CSV."""
+    return evidence.count("|") > 1 or bool(_CSV_ROW.search(evidence))
+
+
+def holds_evidence(passage: str, evidence: str) -> bool:
+    """Whether a passage states an evidence, or at least half of its word trigrams (a chunk border may cut it)."""
+    if states(passage, evidence):
+        return True
+    inside, wanted = _tokens(passage), _tokens(evidence)
+    width = min(3, len(wanted))
+    grams = {tuple(wanted[i : i + width]) for i in range(len(wanted) - width + 1)} if width else set()
+    present = {tuple(inside[i : i + width]) for i in range(len(inside) - width + 1)}
+    return bool(grams) and len(grams & present) / len(grams) >= SUPPORT
+
+
+def average_precision(relevant: list[bool]) -> float:
+    """Mean of precision@i over the ranks i that are relevant; 0 where none is (Ragas context precision)."""
+    hits = [rank for rank, hit in enumerate(relevant, 1) if hit]
+    return sum(count / rank for count, rank in enumerate(hits, 1)) / len(hits) if hits else 0.0
+
+
+def context_precision(passages: Sequence[Passage], case: Case) -> float:
+    """Ragas' context precision without a model: average precision of the ranked passages, best first.
+
+    A passage is relevant when it holds an evidence of the case (`holds_evidence`, as in the scorer of that name in
+    evaluation/grounding.py) or, where the case names none, when its document is one of the case's.
+    """
+    return average_precision([_is_relevant(passage, case) for passage in passages])
+
+
+def context_recall(passages: Sequence[Passage], case: Case) -> float:
+    """Ragas' context recall without a model: share of the case's evidences that one of the passages holds.
+
+    Where the case names no evidence, the share of its documents that the passages are from. Raises ValueError for a
+    case without either.
+    """
+    if not case.evidence:
+        ranked = [passage.chunk.document for passage in passages]
+        return recall_at_k(ranked, case.documents, len(ranked))
+    texts = [_text(passage) for passage in passages]
+    return sum(any(holds_evidence(text, wanted) for text in texts) for wanted in case.evidence) / len(case.evidence)
+
+
+def within_budget(passages: Sequence[Passage], tokens: int) -> list[Passage]:
+    """The first passages that have no more tokens together: what a prompt has room for, whatever the chunks' size."""
+    sums = itertools.accumulate(passage.chunk.tokens for passage in passages)
+    return [passage for passage, total in zip(passages, sums, strict=True) if total <= tokens]
 
 
 def evidence_recall_at_k(passages: Sequence[tuple[str, str]], case: Case, k: int) -> float:
@@ -78,7 +142,8 @@ class RetrievalReport(BaseModel):
     mode: str
     cases: int
     means: dict[str, float]
-    """recall_at_k, mrr_at_10, ndcg_at_10 over documents; evidence_recall_at_k over the cases that name evidence."""
+    """recall_at_k, mrr_at_10, ndcg_at_10 over documents; context_precision_at_10 and context_recall_at_10 over
+    passages; evidence_recall_at_k over the cases that name evidence."""
 
     def metrics(self) -> dict[str, float]:
         """The means with the number of cases."""
@@ -94,8 +159,10 @@ def retrieval_scores(passages: Sequence[Passage], case: Case) -> dict[str, float
     scores = {f"recall_at_{k}": recall_at_k(ranked, case.documents, k) for k in CUTS}
     scores["mrr_at_10"] = reciprocal_rank(ranked, case.documents)
     scores["ndcg_at_10"] = ndcg_at_k(ranked, case.documents)
+    scores["context_precision_at_10"] = context_precision(passages[:10], case)
+    scores["context_recall_at_10"] = context_recall(passages[:10], case)
     if case.evidence:
-        texts = [(passage.chunk.document, f"{passage.chunk.title}\n{passage.chunk.text}") for passage in passages]
+        texts = [(passage.chunk.document, _text(passage)) for passage in passages]
         scores |= {f"evidence_recall_at_{k}": evidence_recall_at_k(texts, case, k) for k in CUTS}
     return scores
 
@@ -122,6 +189,17 @@ def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: [row[name] for row in rows if name in row] for name in names}
     return {name: sum(values) / len(values) for name, values in columns.items()}
+
+
+def _text(passage: Passage) -> str:
+    """What of a passage is read: its title and its text."""
+    return f"{passage.chunk.title}\n{passage.chunk.text}"
+
+
+def _is_relevant(passage: Passage, case: Case) -> bool:
+    if not case.evidence:
+        return passage.chunk.document in case.documents
+    return any(holds_evidence(_text(passage), wanted) for wanted in case.evidence)
 
 
 def _wanted(relevant: Sequence[str]) -> set[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,23 @@ Halves = NDArray[np.float16]
 """Shape (tokens, dimension), unit length."""
 
 
+@runtime_checkable
 class TokenEmbedder(Embedder, Protocol):
     """Port: an embedder that also gives the vectors of a text's tokens, each text at least one."""
 
     def passages_with_tokens(self, texts: Sequence[str]) -> tuple[Vectors, list[Vectors]]: ...
 
     def query_tokens(self, text: str) -> Vectors: ...
+
+
+def tokenwise(embedder: Embedder) -> TokenEmbedder:
+    """The embedder, if it gives token vectors. Raises SetupError for one that does not."""
+    if not isinstance(embedder, TokenEmbedder):
+        raise SetupError(
+            f"embedding: {type(embedder).__name__} gives no token vectors; set index.token_vectors: false and rerank "
+            "with a cross-encoder, or embed with a model in this process"
+        )
+    return embedder
 
 
 class TokenCard(Spec):

@@ -14,7 +14,7 @@ from evaluation.retrieval import CUTS, recall_at_k, reciprocal_rank
 from indexes.build import IndexSpec, build_index, load_index
 from indexes.cache import EmbeddingCache
 from indexes.embedder import EmbedSpec, SentenceTransformerEmbedder, embed_chunks
-from indexes.hybrid import MODES
+from indexes.retriever import MODES
 from indexes.types import Chunk, Embedder, Vectors
 from infra.errors import SetupError
 from infra.settings import Settings

@@ -6,16 +6,20 @@ from pathlib import Path
 import pytest
 
 from evaluation.retrieval import (
+    context_precision,
+    context_recall,
     evidence_recall_at_k,
     measure_retrieval,
     ndcg_at_k,
     recall_at_k,
     reciprocal_rank,
+    retrieval_scores,
     states,
+    within_budget,
 )
 from indexes.build import IndexSpec, build_index, load_index
 from indexes.fake import HashingEmbedder
-from indexes.types import Chunk
+from indexes.types import Chunk, Passage
 from infra.errors import InputError
 from models.types import Case
 
@@ -56,6 +60,41 @@ def test_evidence_counts_only_in_the_cases_own_documents() -> None:
     assert [evidence_recall_at_k(passages, case, k) for k in (1, 2, 3)] == [0, 0.5, 1]
     with pytest.raises(ValueError, match="no evidence"):
         evidence_recall_at_k(passages, Case(id="2", question="q"), 1)
+
+
+def passages(*found: tuple[str, str], tokens: int = 10) -> list[Passage]:
+    return [
+        Passage(
+            chunk=Chunk(id=str(rank), document=document, title="T", text=text, start=0, end=1, tokens=tokens), score=1.0
+        )
+        for rank, (document, text) in enumerate(found)
+    ]
+
+
+def test_context_precision_and_recall_by_hand() -> None:
+    case = Case(id="1", question="q", answer="x", documents=("a", "b"), evidence=("the fee is one euro", "pay in May"))
+    found = passages(("z", "no"), ("z", "So the fee is one euro."), ("a", "no"), ("a", "You pay in May."))
+    assert context_precision(found, case) == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert [context_recall(found[:k], case) for k in (1, 2, 4)] == [0, 0.5, 1]
+    plain = Case(id="2", question="q", answer="x", documents=("a", "b"))
+    assert context_precision(found, plain) == pytest.approx((1 / 3 + 2 / 4) / 2)
+    assert context_recall(found, plain) == 0.5
+    assert (context_precision([], case), context_recall([], case), context_recall([], plain)) == (0, 0, 0)
+    with pytest.raises(ValueError, match="without relevant documents"):
+        context_recall(found, Case(id="3", question="q"))
+
+
+def test_context_is_scored_at_ten() -> None:
+    case = Case(id="1", question="q", answer="x", documents=("a",), evidence=("the fee is one euro",))
+    found = passages(*[("z", "no")] * 10, ("a", "the fee is one euro"))
+    assert retrieval_scores(found, case)["context_recall_at_10"] == 0
+    assert retrieval_scores(found[1:], case)["context_recall_at_10"] == 1
+    assert retrieval_scores(found[1:], case)["context_precision_at_10"] == pytest.approx(0.1)
+
+
+def test_passages_within_a_budget() -> None:
+    found = passages(("a", "x"), ("b", "x"), ("c", "x"))
+    assert [len(within_budget(found, tokens)) for tokens in (9, 10, 29, 30, 99)] == [0, 1, 2, 3, 3]
 
 
 def test_measured_on_an_index_with_every_label_or_the_named_ones(tmp_path: Path) -> None:
