@@ -1,16 +1,20 @@
 """Rerankers: candidates of the first stage scored anew against the question."""
 
+import importlib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from indexes.tokens import TokenEmbedder, TokenVectors
+from indexes.weights import model_folder
+from infra.errors import SetupError
 from infra.settings import Spec
-from infra.store import code_version, value_digest
+from infra.store import code_version, folder_manifest, value_digest
 
 
 class RerankSpec(Spec):
@@ -25,9 +29,24 @@ class RerankSpec(Spec):
     """Commit of a Hugging Face id; empty = the newest."""
     candidates: int = Field(50, ge=1, le=1000)
     """Best passages of the first stage that are scored; what lies below them keeps its place."""
+    device: str = "cpu"
+    """Torch device of a cross-encoder."""
+    batch_size: int = Field(1, ge=1)
+    """Pairs that a cross-encoder reads at once. With 1 a score does not depend on the other candidates, and on a CPU
+    more are no faster; larger batches are for GPUs."""
+    max_tokens: int = Field(512, ge=16, le=8192)
+    """Tokens of question and text that a cross-encoder reads; the rest of a longer text is cut off."""
+    threads: int = Field(1, ge=1)
+    """Compute threads of a cross-encoder on a CPU."""
     weight: float | None = Field(None, gt=0)
     """Weight of the reranker's ranking, fused by reciprocal rank with the first stage's, whose weight is 1; none: the
     reranker's order alone decides."""
+
+    @model_validator(mode="after")
+    def _model_fits_kind(self) -> "RerankSpec":
+        if (self.kind == "cross-encoder") != bool(self.model):
+            raise ValueError("model must be named for a cross-encoder, and for nothing else")
+        return self
 
 
 class Reranker(Protocol):
@@ -56,3 +75,70 @@ class LateInteraction:
     def scores(self, question: str, rows: Sequence[int], texts: Sequence[str]) -> NDArray[np.float32]:
         """See Reranker; between -1 and 1. The texts are not read."""
         return self._tokens.max_sim(self._embedder.query_tokens(question), rows)
+
+
+class CrossEncoderReranker:
+    """Reranker by a model that reads question and text together and gives one logit (Nogueira and Cho 2019).
+
+    Loads safetensors only and runs no code of a model's repository.
+    """
+
+    def __init__(self, spec: RerankSpec, root: Path) -> None:
+        """`root` is the folder that a relative model folder is relative to (the policy file's).
+
+        Raises: InputError for a name that is neither a folder nor a Hugging Face id; SetupError for a model that
+        cannot be fetched or loaded, or gives other than one score a pair.
+        """
+        self.spec = spec
+        self._lock = threading.Lock()
+        folder = model_folder(spec.model, spec.revision, root, "rerank.model")
+        self._model = _load(folder, spec)
+        if self._model.num_labels != 1:
+            raise SetupError(
+                f"rerank.model: {spec.model} gives {self._model.num_labels} scores a pair; a reranker gives one"
+            )
+        parts = [folder_manifest("reranker", folder), spec.max_tokens, code_version("indexes/rerankers.py")]
+        self.version = value_digest(parts)[:32]
+
+    def scores(self, question: str, rows: Sequence[int], texts: Sequence[str]) -> NDArray[np.float32]:
+        """See Reranker; logits. The rows are not read."""
+        import torch
+
+        with self._lock:  # a fast tokenizer must not be used by two threads at once
+            if self.spec.device == "cpu":
+                torch.set_num_threads(self.spec.threads)
+            logits: NDArray[np.float32] = self._model.predict(
+                [(question, text) for text in texts],
+                batch_size=self.spec.batch_size,
+                activation_fn=torch.nn.Identity(),
+                show_progress_bar=False,
+            )
+        return logits.astype(np.float32)
+
+
+def _load(folder: Path, spec: RerankSpec) -> Any:
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    importlib.import_module("transformers.utils.logging").disable_progress_bar()
+    try:
+        return CrossEncoder(
+            str(folder),
+            device=spec.device,
+            max_length=spec.max_tokens,
+            trust_remote_code=False,
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True, "dtype": torch.float32},
+        )
+    except (OSError, ValueError) as error:
+        raise SetupError(f"rerank.model: {folder} cannot be loaded: {error}") from error
+
+
+def open_reranker(spec: RerankSpec, folder: Path, embedder: TokenEmbedder, root: Path) -> Reranker:
+    """The reranker that a policy names, for an index whose token vectors lie in `folder`.
+
+    Raises as LateInteraction.open and CrossEncoderReranker do.
+    """
+    if spec.kind == "late-interaction":
+        return LateInteraction.open(folder, embedder)
+    return CrossEncoderReranker(spec, root)
