@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from indexes.graph import EntityGraph
 from indexes.hybrid import HybridRetriever, RetrievalSpec
 from indexes.lexical import LexicalIndex
-from indexes.rerankers import LateInteraction, Reranker, RerankSpec
+from indexes.rerankers import LateInteraction, Reranker, RerankSpec, open_cross_encoder
 from indexes.tokens import tokenwise
 from indexes.types import Chunk, Embedder, Vectors
 from indexes.vectors.faiss import FaissIndex
@@ -128,6 +128,8 @@ def load_index(folder: Path, embedder: Embedder, retrieval: RetrievalSpec | None
 def _reranker(folder: Path, card: IndexCard, embedder: Embedder, spec: RerankSpec | None) -> Reranker | None:
     if spec is None:
         return None
+    if spec.kind == "cross-encoder":
+        return open_cross_encoder(spec)
     if not card.spec.token_vectors:
         raise PolicyError(
             "answering.search.rerank: late-interaction needs token vectors, which this index has not; set "

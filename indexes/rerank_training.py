@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from indexes.types import Retriever
+from indexes.retriever import Retriever
 from indexes.weights import EMBEDDED, model_folder
 from infra.errors import InputError
 from infra.settings import Spec

@@ -1,5 +1,6 @@
 """A cross-encoder is trained from pairs, the same ones to the same bytes, and then ranks as a reranker."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from indexes.filters import Filters
 from indexes.rerank_training import Asked, CrossEncoderSpec, Pair, mined_pairs, train_cross_encoder
-from indexes.rerankers import CrossEncoderReranker, RerankSpec
+from indexes.rerankers import CrossEncoderReranker, RerankSpec, pinned
+from indexes.retriever import Mode, Probe
 from indexes.types import Chunk, Passage
 from indexes.weights import embedded_model
 from infra.errors import InputError, SetupError
@@ -94,7 +97,17 @@ class Ranked:
     def __init__(self, ids: Sequence[str]) -> None:
         self.ids = ids
 
-    def search(self, question: str, access: frozenset[str], k: int, mode: str = "hybrid") -> list[Passage]:
+    def search(
+        self,
+        question: str,
+        access: frozenset[str],
+        k: int,
+        mode: Mode | None = None,
+        *,
+        filters: Filters | None = None,
+        probes: Sequence[Probe] = (),
+        neighbours: bool = False,
+    ) -> list[Passage]:
         return [
             Passage(chunk=Chunk(id=name, document="d", title="", text=name, start=0, end=1, tokens=1), score=1.0)
             for name in self.ids[:k]
@@ -119,3 +132,12 @@ def test_wrong_passages_are_the_best_found_that_do_not_answer() -> None:
 def test_nothing_is_learnt_from_one_kind_of_pair(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 of 2 pairs are right"):
         train_cross_encoder([pair for pair in PAIRS if pair.relevant][:2], SPEC, root, tmp_path)
+
+
+def test_a_release_is_bound_to_the_weights_it_was_measured_with(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "reranker", tmp_path / "reranker")
+    bound = pinned(RerankSpec(kind="cross-encoder", model="reranker"), tmp_path)
+    assert CrossEncoderReranker(bound, tmp_path).version == CrossEncoderReranker(bound, root).version
+    (tmp_path / "reranker" / "config.json").open("a").write("\n")
+    with pytest.raises(SetupError, match=r"rerank.model: .* other files than the release"):
+        CrossEncoderReranker(bound, tmp_path)
