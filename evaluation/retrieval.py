@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from evaluation import normalization
 from evaluation.normalization import contains_run
-from indexes.hybrid import MODES, HybridRetriever
+from indexes.hybrid import HybridRetriever
+from indexes.retriever import MODES
 from indexes.types import Passage
 from infra.errors import InputError
 from models.types import Case

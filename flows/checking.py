@@ -85,6 +85,23 @@ def check_policy(policy: Policy, flow: str = "") -> None:
         policy.section("guards", GuardPolicy)  # says what personal data are
     if "model" in policy.sections:
         _check_model(policy)
+    if "answering" in policy.sections:
+        _check_retrieval(policy)
+
+
+def _check_retrieval(policy: Policy) -> None:
+    """What the search needs of the index is said before anything is embedded."""
+    search, index = policy.section("answering", AnswerSpec).search, policy.section("index", IndexSpec)
+    strategy, pattern = policy.section("chunking", ChunkSpec).strategy, search.pattern
+    is_late = search.rerank is not None and search.rerank.kind == "late-interaction"
+    is_apart = pattern in ("parent-child", "sentence-window") and strategy != pattern
+    for is_lacking, asked, lacking in (
+        (is_late and not index.token_vectors, "rerank: late-interaction", "index.token_vectors: true"),
+        (pattern == "graph" and not index.graph, "pattern: graph", "index.graph: true"),
+        (is_apart, f"pattern: {pattern}", f"chunking.strategy: {pattern}"),
+    ):
+        if is_lacking:
+            raise PolicyError(f"{policy.path}: answering.search.{asked} needs {lacking}")
 
 
 def _check_model(policy: Policy) -> None:

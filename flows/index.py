@@ -21,9 +21,16 @@ def index_stages(run: Recording) -> None:
     run.run(take_prompt, prompt=DEFAULT)
     embedding = run.policy.section("embedding", EmbedSpec)
     chunks = run.ref("chunk-corpus", "chunks")
-    vectors = run.run(embed, chunks=chunks, spec=embedding).refs["vectors"]
     spec = run.policy.section("index", IndexSpec)
-    made = run.run(build, chunks=chunks, vectors=vectors, spec=spec, embedding=embedding).refs["index"]
+    embedded = run.run(embed, chunks=chunks, spec=embedding, token_vectors=spec.token_vectors).refs
+    made = run.run(
+        build,
+        chunks=chunks,
+        vectors=embedded["vectors"],
+        tokens=embedded.get("tokens"),
+        spec=spec,
+        embedding=embedding,
+    ).refs["index"]
     run.run(
         check_retrieval,
         index=made,

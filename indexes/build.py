@@ -1,29 +1,36 @@
 """The index as a folder: written so that the same input gives the same bytes, and loaded only if its parts fit."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
 
+from indexes.graph import EntityGraph
 from indexes.hybrid import HybridRetriever, RetrievalSpec
-from indexes.lexical import LexicalIndex, LexicalSpec
+from indexes.lexical import LexicalIndex
+from indexes.rerankers import LateInteraction, Reranker, RerankSpec, open_cross_encoder
+from indexes.tokens import tokenwise
 from indexes.types import Chunk, Embedder, Vectors
 from indexes.vectors.faiss import FaissIndex
 from indexes.vectors.spec import VectorSpec
 from indexes.vectors.stored import VECTORS
-from infra.errors import InputError, IntegrityError, SetupError
+from infra.errors import InputError, IntegrityError, PolicyError, SetupError
 from infra.settings import Spec
 from infra.store import canonical_json, read_lines, write_atomic, write_lines
 
 CHUNKS, LEXICAL, CARD = "chunks.jsonl", "bm25", "index.json"
+TOKENS, GRAPH = "tokens", "graph.json"
 
 
 class IndexSpec(VectorSpec):
-    """How vectors and words are indexed."""
+    """How vectors are indexed, and what else is kept of the chunks. Their words always are indexed."""
 
-    lexical: LexicalSpec = LexicalSpec()
-    """Parameters of BM25."""
+    token_vectors: bool = False
+    """Keep a vector of every token as well, for reranking by late interaction: 768 bytes a token with MiniLM."""
+    graph: bool = False
+    """Keep which chunks name the same things, for pattern graph."""
 
 
 class IndexCard(Spec):
@@ -38,9 +45,16 @@ class IndexCard(Spec):
 
 
 def build_index(
-    chunks: Sequence[Chunk], vectors: Vectors, spec: IndexSpec, embedder_version: str, folder: Path
+    chunks: Sequence[Chunk],
+    vectors: Vectors,
+    spec: IndexSpec,
+    embedder_version: str,
+    folder: Path,
+    tokens: Path | None = None,
 ) -> IndexCard:
     """Write chunks, vectors, vector index, BM25 and card into `folder`; row i everywhere is chunks[i].
+
+    `tokens` is the folder of their token vectors (indexes/tokens.py), where the spec keeps them.
 
     Raises: InputError when chunks and vectors do not fit together or a chunk id appears twice; PolicyError when there
     are too few vectors for the kind of index.
@@ -55,9 +69,14 @@ def build_index(
     index = FaissIndex(spec)
     index.build(vectors)
     index.save(folder)
-    lexical = LexicalIndex(spec.lexical)
+    lexical = LexicalIndex()
     lexical.build([chunk.embedding_text for chunk in chunks])
     lexical.save(folder / LEXICAL)
+    if spec.token_vectors:
+        assert tokens is not None, "token vectors are made when the chunks are embedded"
+        shutil.copytree(tokens, folder / TOKENS)
+    if spec.graph:
+        EntityGraph.build(chunks).save(folder / GRAPH)
     write_lines(folder / CHUNKS, chunks)
     card = IndexCard(
         embedder=embedder_version,
@@ -94,7 +113,40 @@ def load_index(folder: Path, embedder: Embedder, retrieval: RetrievalSpec | None
             f"{folder}: {index.count} vectors of {index.dimension} numbers for {card.chunks} chunks of "
             f"{card.dimension}; build the index again"
         )
-    return HybridRetriever(chunks, index, LexicalIndex.load(folder / LEXICAL), embedder, retrieval or RetrievalSpec())
+    asked = retrieval or RetrievalSpec()
+    return HybridRetriever(
+        chunks,
+        index,
+        LexicalIndex.load(folder / LEXICAL),
+        embedder,
+        asked,
+        _reranker(folder, card, embedder, asked.rerank),
+        _graph(folder, card, asked),
+    )
+
+
+def _reranker(folder: Path, card: IndexCard, embedder: Embedder, spec: RerankSpec | None) -> Reranker | None:
+    if spec is None:
+        return None
+    if spec.kind == "cross-encoder":
+        return open_cross_encoder(spec)
+    if not card.spec.token_vectors:
+        raise PolicyError(
+            "answering.search.rerank: late-interaction needs token vectors, which this index has not; set "
+            "index.token_vectors: true and run the index flow again"
+        )
+    return LateInteraction.open(folder / TOKENS, tokenwise(embedder))
+
+
+def _graph(folder: Path, card: IndexCard, spec: RetrievalSpec) -> EntityGraph | None:
+    if spec.pattern != "graph":
+        return None
+    if not card.spec.graph:
+        raise PolicyError(
+            "answering.search.pattern: graph needs the graph of the chunks, which this index has not; set "
+            "index.graph: true and run the index flow again"
+        )
+    return EntityGraph.load(folder / GRAPH, spec.graph)
 
 
 def read_card(folder: Path) -> IndexCard:

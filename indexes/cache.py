@@ -30,8 +30,21 @@ class EmbeddingCache:
 
     def read(self, embedder: str, texts: Sequence[str], dimension: int) -> dict[str, Vectors]:
         """Text digest → vector of shape (dimension,) for what is there and undamaged."""
+        blobs = self.blobs(embedder, texts)
+        return {
+            text: np.frombuffer(blob, "<f4").astype(np.float32)
+            for text, blob in blobs.items()
+            if len(blob) == 4 * dimension
+        }
+
+    def write(self, embedder: str, vectors: Mapping[str, Vectors]) -> None:
+        """Keep vectors under their text digests. Raises SetupError when the disk refuses."""
+        self.keep(embedder, {text: np.ascontiguousarray(vector, "<f4").tobytes() for text, vector in vectors.items()})
+
+    def blobs(self, embedder: str, texts: Sequence[str]) -> dict[str, bytes]:
+        """Text digest → the bytes that were kept, for what is there and undamaged."""
         wanted = sorted(set(texts))
-        found: dict[str, Vectors] = {}
+        found: dict[str, bytes] = {}
         if not self.file.is_file():
             return found
         try:
@@ -41,8 +54,8 @@ class EmbeddingCache:
                     marks = ",".join("?" * len(part))
                     query = f"SELECT text, vector, checksum FROM vectors WHERE embedder = ? AND text IN ({marks})"  # noqa: S608 - only question marks are inserted
                     for text, blob, checksum in connection.execute(query, [embedder, *part]):
-                        if len(blob) == 4 * dimension and _checksum(embedder, text, blob) == checksum:
-                            found[text] = np.frombuffer(blob, "<f4").astype(np.float32)
+                        if _checksum(embedder, text, blob) == checksum:
+                            found[text] = blob
         except sqlite3.OperationalError as error:
             raise SetupError(f"{self.file}: the embedding cache cannot be used ({error}); free or delete it") from error
         except sqlite3.DatabaseError:
@@ -50,12 +63,9 @@ class EmbeddingCache:
             return {}
         return found
 
-    def write(self, embedder: str, vectors: Mapping[str, Vectors]) -> None:
-        """Keep vectors under their text digests. Raises SetupError when the disk refuses."""
-        rows = []
-        for text, vector in vectors.items():
-            blob = np.ascontiguousarray(vector, "<f4").tobytes()
-            rows.append((embedder, text, blob, _checksum(embedder, text, blob)))
+    def keep(self, embedder: str, blobs: Mapping[str, bytes]) -> None:
+        """Keep bytes under their text digests. Raises SetupError when the disk refuses."""
+        rows = [(embedder, text, blob, _checksum(embedder, text, blob)) for text, blob in blobs.items()]
         self.file.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._connection() as connection, connection:

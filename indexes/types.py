@@ -1,4 +1,4 @@
-"""Documents, chunks, passages and the ports of retrieval."""
+"""Documents, chunks, passages and the port of embedders."""
 
 import datetime
 from collections.abc import Sequence
@@ -115,9 +115,3 @@ class Embedder(Protocol):
     def passages(self, texts: Sequence[str]) -> Vectors: ...
 
     def query(self, text: str) -> Vectors: ...
-
-
-class Retriever(Protocol):
-    """Port: question → passages the caller may see. `mode` is dense, lexical or hybrid."""
-
-    def search(self, question: str, access: frozenset[str], k: int, mode: str = "hybrid") -> list[Passage]: ...

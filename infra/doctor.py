@@ -22,7 +22,7 @@ DISK_GIB = 10
 MEMORY_GIB = 6
 PACKAGES = (
     "prefect", "mlflow", "torch", "transformers", "peft", "trl", "bitsandbytes", "llmcompressor", "faiss-cpu",
-    "bm25s", "sentence-transformers", "great-expectations", "ragas", "fastapi", "sqlalchemy", "boto3",
+    "tantivy", "sentence-transformers", "great-expectations", "ragas", "fastapi", "sqlalchemy", "boto3",
 )  # fmt: skip
 EMBEDDER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Official sha256 of all-MiniLM-L6-v2's model.safetensors; no other bytes are used as the embedded default."""

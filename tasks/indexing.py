@@ -6,7 +6,10 @@ from evaluation.retrieval import retrieval_scores
 from indexes.build import IndexSpec, build_index, load_index
 from indexes.cache import EmbeddingCache
 from indexes.embedder import EmbedSpec, embed_chunks, open_embedder
+from indexes.filters import Filters
 from indexes.hybrid import RetrievalSpec
+from indexes.retriever import MODES, Mode
+from indexes.tokens import tokenwise, write_token_vectors
 from indexes.vectors.compare import compare
 from infra.errors import InputError
 from infra.settings import settings
@@ -17,24 +20,43 @@ from tasks.policy import StageResult, artifact_store, progress_logger, stage
 
 ACCESS = frozenset({"public", "staff"})
 """Labels that measurements see with: cases ask about documents of both kinds."""
-MODES = ("dense", "lexical", "hybrid")
+RETRIEVING = (
+    "indexes/build.py",
+    "indexes/entities.py",
+    "indexes/filters.py",
+    "indexes/graph.py",
+    "indexes/hybrid.py",
+    "indexes/lexical.py",
+    "indexes/rerankers.py",
+    "indexes/tokens.py",
+    "indexes/vectors",
+)
+"""Source that decides what a search finds."""
 DEPTH = 10
 MOST_QUESTIONS = 500
 """Questions that the kinds of index are compared with, at most."""
 
 
-@stage("indexes/embedder.py", "indexes/types.py")
-def embed(chunks: ArtifactRef, spec: EmbedSpec) -> StageResult:
-    """Vectors of every chunk; chunks whose text was embedded before take their vector from the cache."""
+@stage("indexes/embedder.py", "indexes/tokens.py", "indexes/types.py")
+def embed(chunks: ArtifactRef, spec: EmbedSpec, token_vectors: bool) -> StageResult:
+    """Vectors of every chunk, and of every token where asked; what was embedded before comes from the caches."""
     rows = chunks_of(chunks)
     embedder = open_embedder(spec)
-    cache = EmbeddingCache(settings().home / "embeddings")
-    vectors, computed, total = embed_chunks(rows, embedder, cache, progress_logger("embed", "chunks"))
-    with artifact_store().writing("vectors") as draft:
+    store, cache = artifact_store(), EmbeddingCache(settings().home / "embeddings")
+    progress = progress_logger("embed", "chunks")
+    refs, computed = {}, 0
+    if token_vectors:
+        with store.writing("token-vectors") as draft:
+            kept = EmbeddingCache(settings().home / "token-vectors")
+            computed, _ = write_token_vectors(draft.folder, rows, tokenwise(embedder), kept, cache, progress)
+        refs["tokens"] = draft.stored()
+    vectors, anew, total = embed_chunks(rows, embedder, cache, progress)
+    computed = max(computed, anew)
+    with store.writing("vectors") as draft:
         np.save(draft.folder / "vectors.npy", vectors, allow_pickle=False)
         write_atomic(draft.folder / "embedder.json", canonical_json({"version": embedder.version}))
     return StageResult(
-        refs={"vectors": draft.stored()},
+        refs={"vectors": draft.stored(), **refs},
         computed=computed,
         total=total,
         metrics={"embedded": computed, "chunks": total},
@@ -43,22 +65,28 @@ def embed(chunks: ArtifactRef, spec: EmbedSpec) -> StageResult:
     )
 
 
-@stage("indexes/build.py", "indexes/hybrid.py", "indexes/lexical.py", "indexes/vectors")
-def build(chunks: ArtifactRef, vectors: ArtifactRef, spec: IndexSpec, embedding: EmbedSpec) -> StageResult:
-    """Vector index and BM25 over the chunks, in one folder."""
+@stage(*RETRIEVING)
+def build(
+    chunks: ArtifactRef, vectors: ArtifactRef, tokens: ArtifactRef | None, spec: IndexSpec, embedding: EmbedSpec
+) -> StageResult:
+    """Vector index, BM25 and what else the spec keeps of the chunks, in one folder."""
     store = artifact_store()
     rows = chunks_of(chunks)
     matrix = np.load(store.open(vectors) / "vectors.npy", allow_pickle=False)
     with store.writing("index") as draft:
-        build_index(rows, matrix, spec, open_embedder(embedding).version, draft.folder)
+        version = open_embedder(embedding).version
+        build_index(rows, matrix, spec, version, draft.folder, store.open(tokens) if tokens else None)
     return StageResult(refs={"index": draft.stored()}, computed=len(rows), total=len(rows))
 
 
-@stage("evaluation/retrieval.py", "indexes/hybrid.py", "indexes/lexical.py", "indexes/vectors")
+@stage("evaluation/retrieval.py", *RETRIEVING)
 def check_retrieval(
     index: ArtifactRef, cases: ArtifactRef, spec: RetrievalSpec, embedding: EmbedSpec, splits: list[str]
 ) -> StageResult:
-    """Recall, MRR and nDCG of dense, lexical and hybrid search on the answerable cases of `splits` (empty: all)."""
+    """Recall, MRR and nDCG of dense, lexical and hybrid search on the answerable cases of `splits` (empty: all).
+
+    Where the release reranks or filters, what it does then is measured as well, in row `release`.
+    """
     store = artifact_store()
     asked = [
         case
@@ -69,12 +97,15 @@ def check_retrieval(
         raise InputError("no answerable case to measure retrieval with; check `cases` in the policy")
     retriever = load_index(store.open(index), open_embedder(embedding), spec)
     progress = progress_logger("check-retrieval", "questions")
-    scores: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
+    ways: dict[str, Mode | None] = {mode: mode for mode in MODES}
+    if spec.rerank or spec.filters != Filters():
+        ways["release"] = None
+    scores: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     for number, case in enumerate(asked, 1):
-        for mode, rows in scores.items():
-            rows.append(retrieval_scores(retriever.search(case.question, ACCESS, DEPTH, mode), case))
+        for name, mode in ways.items():
+            scores[name].append(retrieval_scores(retriever.search(case.question, ACCESS, DEPTH, mode), case))
         progress(number, len(asked))
-    means = {mode: _means(rows) for mode, rows in scores.items()}
+    means = {name: _means(rows) for name, rows in scores.items()}
     with store.writing("retrieval-report") as draft:
         write_atomic(draft.folder / "retrieval.json", canonical_json(means))
     return StageResult(

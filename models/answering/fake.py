@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from indexes.filters import Filters
 from indexes.hybrid import RetrievalSpec
-from indexes.types import Chunk, Passage, Retriever
+from indexes.retriever import Mode, Probe, Retriever
+from indexes.types import Chunk, Passage
 from infra.errors import SluiceError
 from models.answering.context import ContextSpec
 from models.answering.guardrails import WORD, GuardPolicy, Guards
@@ -48,12 +50,24 @@ class FakeRetriever(Retriever):
         self.chunks = list(chunks)
         self.failure = failure
 
-    def search(self, question: str, access: frozenset[str], k: int, mode: str = "hybrid") -> list[Passage]:
-        """See Retriever."""
+    def search(
+        self,
+        question: str,
+        access: frozenset[str],
+        k: int,
+        mode: Mode | None = None,
+        *,
+        filters: Filters | None = None,
+        probes: Sequence[Probe] = (),
+        neighbours: bool = False,
+    ) -> list[Passage]:
+        """See Retriever; the words of probes count like those of the question, and nothing has neighbours."""
         if self.failure is not None:
             raise self.failure
-        asked = set(WORD.findall(question.casefold()))
-        seen = [one for one in self.chunks if access & set(one.access)]
+        asked = {
+            word for text in (question, *(probe.text for probe in probes)) for word in WORD.findall(text.casefold())
+        }
+        seen = [one for one in self.chunks if access & set(one.access) and (filters is None or filters.meets(one))]
         scored = [
             Passage(chunk=one, score=float(len(asked & set(WORD.findall(one.embedding_text.casefold())))))
             for one in seen

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from indexes.types import Chunk
 from infra.errors import InputError
 from infra.settings import Spec
-from models.answering.patterns import clean, injection, without_injections
+from models.answering.injections import clean, injection, without_injections
 from models.answering.personal import PersonalData
 from models.prompts import Source, answer_parts, parse_answer, unknown_marks
 from models.types import GuardEvent

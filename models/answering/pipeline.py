@@ -1,6 +1,5 @@
 """One request of one release: guards, retrieval, context, prompt, generation, guards; each step a span."""
 
-import asyncio
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -12,12 +11,15 @@ from pydantic import Field, ValidationError
 from indexes.build import load_index
 from indexes.embedder import EmbedSpec
 from indexes.hybrid import RetrievalSpec
-from indexes.types import Chunk, Embedder, Retriever
+from indexes.retriever import Retriever
+from indexes.types import Chunk, Embedder
 from infra.errors import PolicyError, SluiceError
 from infra.settings import Spec
 from infra.store import ArtifactStore
 from models.answering.context import ContextSpec, TokenCount, build_context, token_counter
 from models.answering.guardrails import GuardPolicy, Guards, Verdict
+from models.answering.patterns.choose import pattern_for
+from models.answering.patterns.port import Retrieved
 from models.prompts import Prompt, load_prompt, render
 from models.release import Release
 from models.serving.engine import OpenAIEngine
@@ -100,6 +102,7 @@ class Pipeline:
         self.guards = guards
         self.spec = spec
         self.count_tokens = count_tokens
+        self._pattern = pattern_for(spec.search, retriever)
 
     async def answer(self, question: str, access: frozenset[str], trace_id: str | None = None) -> Answer:
         """Answer from what a caller with these access labels may see.
@@ -113,12 +116,14 @@ class Pipeline:
             trail.events += events
             note["events"] = len(events)
         verdict = Verdict(answer=self.prompt.refusal, cited=(), refused=True)
+        found = Retrieved([])
         ranked: list[Chunk] = []
         shown: list[Chunk] = []
         completion = None
         if allowed:
             try:
-                ranked = await self._retrieve(trail, asked, access)
+                found = await self._retrieve(trail, asked, access)
+                ranked = [passage.chunk for passage in found.passages]
                 shown = self._choose(trail, asked, ranked)
                 completion = await self._generate(trail, asked, shown)
                 verdict = self._check(trail, completion, shown)
@@ -136,8 +141,8 @@ class Pipeline:
             passages=passages,
             retrieved=tuple(chunk.document for chunk in ranked),
             guards=tuple(trail.events),
-            prompt_tokens=completion.prompt_tokens if completion else 0,
-            completion_tokens=completion.completion_tokens if completion else 0,
+            prompt_tokens=found.prompt_tokens + (completion.prompt_tokens if completion else 0),
+            completion_tokens=found.completion_tokens + (completion.completion_tokens if completion else 0),
             cached_tokens=completion.cached_tokens if completion else 0,
             spans=tuple(trail.spans),
             error=trail.error,
@@ -147,13 +152,13 @@ class Pipeline:
         """Close the engine's client."""
         await self.engine.close()
 
-    async def _retrieve(self, trail: Trail, question: str, access: frozenset[str]) -> list[Chunk]:
-        """Search in a thread: embedding and search compute for milliseconds, and other requests go on meanwhile."""
+    async def _retrieve(self, trail: Trail, question: str, access: frozenset[str]) -> Retrieved:
         with trail.step("retrieve") as note:
-            spec = self.spec.search
-            found = await asyncio.to_thread(self.retriever.search, question, access, spec.k, spec.mode)
-            note["found"] = len(found)
-            return [passage.chunk for passage in found]
+            found = await self._pattern.retrieve(question, access)
+            note.update(pattern=self.spec.search.pattern, found=len(found.passages), searches=found.searches)
+            if found.steps:
+                note.update(steps=list(found.steps), prompt_tokens=found.prompt_tokens)
+            return found
 
     def _choose(self, trail: Trail, question: str, ranked: Sequence[Chunk]) -> list[Chunk]:
         with trail.step("guard_passages") as note:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pydantic import ValidationError
 
 from indexes.build import load_index
-from indexes.types import Embedder, Retriever
+from indexes.retriever import Retriever
+from indexes.types import Embedder
 from infra.errors import InputError, SetupError
 from infra.records import Placement, Records
 from infra.store import ArtifactStore

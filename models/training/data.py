@@ -135,7 +135,8 @@ class RowMaker:
         return rows
 
     def _of_made(self, chunk: Chunk, made: Made) -> list[TrainingRow]:
-        rng = random.Random(f"{self.spec.seed}:{chunk.id}:{made.question}")  # noqa: S311
+        # Not by the chunk's id, which another version of the chunker changes where the text stays.
+        rng = random.Random(f"{self.spec.seed}:{chunk.document}:{chunk.start}:{made.question}")  # noqa: S311
         source, found = f"corpus:{chunk.id}", self._found(made.question)
         others = [other for other in found if other.id != chunk.id and not is_rival(other, made.evidence)]
         if rng.random() < self.spec.refusal_share:
@@ -165,7 +166,7 @@ class RowMaker:
         Passages of another question take the place of those taken out: their number must not give the refusal away.
         """
         shown = list(lacking)
-        names = sorted(self.made)
+        names = list(self.made)
         other = rng.choice(self.made[rng.choice(names)]).question if names else question
         for chunk in _without(self._found(other), shown):
             if len(shown) < wanted and not any(contains(chunk.text, part) for part in parts):

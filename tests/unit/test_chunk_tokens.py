@@ -13,10 +13,10 @@ from tokenizers.trainers import BpeTrainer
 from indexes.chunkers.spec import ChunkSpec
 from indexes.chunkers.text import chunk_document
 from indexes.chunkers.tokens import TokenCounter, token_counter
-from indexes.embedder import embedded_model
 from indexes.loaders.corpus import load_corpus
 from indexes.loaders.spec import CorpusSpec
 from indexes.types import Document
+from indexes.weights import embedded_model
 from infra.settings import ROOT, Policy
 from tests.unit.recursive_reference import reference_spans
 

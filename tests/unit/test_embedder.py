@@ -11,12 +11,11 @@ from indexes.embedder import (
     EmbedSpec,
     SentenceTransformerEmbedder,
     embed_chunks,
-    embedded_model,
     open_embedder,
-    verified_weights,
 )
 from indexes.fake import HashingEmbedder
 from indexes.types import Chunk
+from indexes.weights import embedded_model, verified_weights
 from infra.errors import InputError, IntegrityError, SetupError
 
 

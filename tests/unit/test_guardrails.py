@@ -6,7 +6,7 @@ from infra.errors import InputError
 from infra.settings import ROOT, Policy
 from models.answering.fake import POLICY, chunk
 from models.answering.guardrails import GuardPolicy, Guards, find_pii, grounded_share, is_unsafe
-from models.answering.patterns import clean, injection, sentences, without_injections
+from models.answering.injections import clean, injection, sentences, without_injections
 
 REFUSAL = "The passages do not say."
 GUARDS = Guards(POLICY)

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from indexes.build import IndexSpec, build_index, load_index
 from indexes.fake import HashingEmbedder
-from indexes.hybrid import MODES, HybridRetriever, RetrievalSpec, fuse
+from indexes.hybrid import HybridRetriever, RetrievalSpec, fuse
+from indexes.retriever import MODES, Mode
 from indexes.types import Chunk
 from infra.errors import InputError
 
@@ -62,7 +63,7 @@ def may_see(chunk: Chunk, access: frozenset[str]) -> bool:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("question", [SECRET, "vault code 4711", "tango", f"Works: {SECRET}", "what is the vault code"])
-def test_a_forbidden_chunk_cannot_be_reached(index: HybridRetriever, mode: str, question: str) -> None:
+def test_a_forbidden_chunk_cannot_be_reached(index: HybridRetriever, mode: Mode, question: str) -> None:
     for size in range(3):
         for labels in itertools.combinations(["public", "board", "guest", "staff "], size):
             access = frozenset(labels)
@@ -75,14 +76,14 @@ def test_a_forbidden_chunk_cannot_be_reached(index: HybridRetriever, mode: str, 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_forbidden_chunk_cannot_be_reached_through_the_graph(large: HybridRetriever, mode: str) -> None:
+def test_a_forbidden_chunk_cannot_be_reached_through_the_graph(large: HybridRetriever, mode: Mode) -> None:
     found = large.search(SECRET, frozenset({"public"}), 50, mode)
     assert found
     assert all(passage.chunk.access == ("public",) for passage in found)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_who_may_see_it_finds_it_first(index: HybridRetriever, mode: str) -> None:
+def test_who_may_see_it_finds_it_first(index: HybridRetriever, mode: Mode) -> None:
     assert index.search("vault code 4711", frozenset({"staff"}), 3, mode)[0].chunk.id == "c1"
     assert index.search("vault code 4711", frozenset({"board"}), 3, mode)[0].chunk.id == "c3"
     both = index.search("vault code 4711", frozenset({"staff", "board"}), 3, mode)
@@ -90,7 +91,7 @@ def test_who_may_see_it_finds_it_first(index: HybridRetriever, mode: str) -> Non
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_filter_stands_before_the_ranking(index: HybridRetriever, mode: str) -> None:
+def test_the_filter_stands_before_the_ranking(index: HybridRetriever, mode: Mode) -> None:
     """Places of forbidden chunks are not left empty: the list equals that of an index without them."""
     access = frozenset({"public"})
     found = index.search("pump of the tower", access, 10, mode)
@@ -136,6 +137,6 @@ def test_bad_questions_modes_and_specs_are_refused(index: HybridRetriever) -> No
     with pytest.raises(InputError, match="empty"):
         index.search("  ", frozenset({"public"}), 3)
     with pytest.raises(InputError, match="dense, lexical, hybrid"):
-        index.search("pump", frozenset({"public"}), 3, "magic")
+        index.search("pump", frozenset({"public"}), 3, "magic")  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="above 0"):
         RetrievalSpec(dense_weight=0, lexical_weight=0)

@@ -1,5 +1,6 @@
 """The index folder: the same bytes for the same input, and nothing loaded that does not fit together."""
 
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def test_another_embedder_is_refused_with_what_to_do(tmp_path: Path, spec: Index
             load_index(tmp_path, other)
 
 
-@pytest.mark.parametrize("name", ["index.json", "chunks.jsonl", "hnsw.faiss", "bm25/data.csc.index.npy"])
+@pytest.mark.parametrize("name", ["index.json", "chunks.jsonl", "hnsw.faiss", f"bm25/{uuid.UUID(int=1).hex}.term"])
 @pytest.mark.parametrize("damage", ["missing", "changed"])
 def test_missing_and_damaged_parts_are_named(tmp_path: Path, name: str, damage: str) -> None:
     embedder = HashingEmbedder()

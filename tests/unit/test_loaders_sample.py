@@ -8,9 +8,9 @@ from evaluation.retrieval import states
 from indexes.chunkers.spec import ChunkSpec
 from indexes.chunkers.text import chunk_document
 from indexes.chunkers.tokens import token_counter
-from indexes.embedder import embedded_model
 from indexes.loaders.corpus import load_corpus
 from indexes.loaders.spec import CorpusSpec, LoadedCorpus
+from indexes.weights import embedded_model
 from infra.settings import ROOT, Policy
 from models.cases import CaseSpec, check_splits, load_cases
 from models.types import Case

@@ -11,7 +11,8 @@ from indexes.chunkers.spec import ChunkSpec
 from indexes.chunkers.text import chunk_document
 from indexes.embedder import CachedEmbedder
 from indexes.fake import HashingEmbedder
-from indexes.hybrid import MODES, HybridRetriever
+from indexes.hybrid import HybridRetriever
+from indexes.retriever import MODES, Mode
 from indexes.types import Document
 from infra.settings import ROOT, Policy
 from models.answering.guardrails import GuardPolicy, Guards
@@ -38,7 +39,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> HybridRetriever:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_two_children_of_one_parent_give_one_passage(index: HybridRetriever, mode: str) -> None:
+def test_two_children_of_one_parent_give_one_passage(index: HybridRetriever, mode: Mode) -> None:
     found = [passage.chunk for passage in index.search("tower vault code", index.labels, 5, mode)]
     places = [(chunk.document, chunk.start, chunk.end) for chunk in found]
     assert len(index.chunks) > 2 * len(set(places))
@@ -49,7 +50,7 @@ def test_two_children_of_one_parent_give_one_passage(index: HybridRetriever, mod
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_parent_is_as_closed_as_its_children(index: HybridRetriever, mode: str) -> None:
+def test_a_parent_is_as_closed_as_its_children(index: HybridRetriever, mode: Mode) -> None:
     found = index.search("tower vault code tango", frozenset({"public"}), 5, mode)
     assert {passage.chunk.document for passage in found} == {"open.md"}
     assert not any("tango" in passage.chunk.text for passage in found)

@@ -102,3 +102,28 @@ def test_what_a_flow_needs_must_be_there(tmp_path: Path, sample: dict[str, Any])
 
 def test_every_section_is_needed_by_a_flow_but_the_optional_one() -> None:
     assert {name for names in NEEDED.values() for name in names} == set(SECTIONS) - {"traffic"}
+
+
+@pytest.mark.parametrize(
+    ("search", "needs"),
+    [
+        ({"rerank": {"kind": "late-interaction"}}, "index.token_vectors: true"),
+        ({"pattern": "graph"}, "index.graph: true"),
+        ({"pattern": "parent-child"}, "chunking.strategy: parent-child"),
+        ({"pattern": "sentence-window"}, "chunking.strategy: sentence-window"),
+    ],
+)
+def test_what_a_search_needs_of_the_index(
+    tmp_path: Path, sample: dict[str, Any], search: dict[str, Any], needs: str
+) -> None:
+    asked = sample | {"answering": {**sample["answering"], "search": search}}
+    with pytest.raises(PolicyError, match=f"answering.search.* needs {needs}"):
+        check_policy(written(tmp_path, asked))
+    section, _, value = needs.partition(".")
+    field, _, wanted = value.partition(": ")
+    given = (
+        {**sample[section], "child_tokens": 40, field: yaml.safe_load(wanted)}
+        if section == "chunking"
+        else {field: True}
+    )
+    check_policy(written(tmp_path, asked | {section: given}))
