@@ -68,6 +68,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "release": RELEASE,
     "nightly": (*RELEASE, "benchmark", "traces"),
     "monitor": ("traces",),
+    "tune": INDEX,
 }
 """Flow → the sections that it reads; one that is left out must have a default for every field."""
 

@@ -38,6 +38,7 @@ class FlowName(StrEnum):
     EVALUATE = "evaluate"
     RELEASE = "release"
     MONITOR = "monitor"
+    TUNE = "tune"
 
 
 class WhenBusy(StrEnum):

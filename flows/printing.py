@@ -9,8 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-LINES = ("verdict", "canary", "release", "previous", "seconds", "report", "mlflow_run", "exported", "purged")
+LINES = ("verdict", "winner", "canary", "release", "previous", "seconds", "report", "mlflow_run", "exported", "purged")
 """Fields of a flow's result that people see as lines."""
+
+TABLES = ("rounds", "proof")
+"""Fields of a flow's result that people see as tables."""
 
 
 def print_json(value: Any) -> None:
@@ -52,16 +55,8 @@ def print_answer(answer: Mapping[str, Any], console: Console) -> None:
 
 
 def print_result(result: Mapping[str, Any], console: Console) -> None:
-    """The final table of a run."""
-    if "stages" in result:
-        table = Table(title="stages", show_edge=False)
-        for column in ("stage", "status", "seconds", "computed", "of"):
-            table.add_column(column, justify="left" if column in {"stage", "status"} else "right")
-        for name, row in result["stages"].items():
-            table.add_row(name, row["status"], f"{row['seconds']:.1f}", str(row["computed"]), str(row["total"]))
-        console.print(table)
-    if result.get("indexes"):
-        print_value([_index_row(row) for row in result["indexes"]], "vector indexes", console)
+    """The final tables and lines of a run."""
+    _tables(result, console)
     for answer in result.get("answers", []):
         console.print(f"\n{escape(answer['question'])}", highlight=False)
         print_answer(answer, console)
@@ -71,6 +66,23 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
             _line(name, result[name], console)
     for reason in result.get("reasons", []):
         console.print(f"  {reason}", highlight=False, markup=False)
+    if result.get("proposal"):
+        console.print(f"\n{result['proposal']}", highlight=False, markup=False)
+
+
+def _tables(result: Mapping[str, Any], console: Console) -> None:
+    if "stages" in result:
+        table = Table(title="stages", show_edge=False)
+        for column in ("stage", "status", "seconds", "computed", "of"):
+            table.add_column(column, justify="left" if column in {"stage", "status"} else "right")
+        for name, row in result["stages"].items():
+            table.add_row(name, row["status"], f"{row['seconds']:.1f}", str(row["computed"]), str(row["total"]))
+        console.print(table)
+    if result.get("indexes"):
+        print_value([_index_row(row) for row in result["indexes"]], "vector indexes", console)
+    for name in TABLES:
+        if result.get(name):
+            print_value(result[name], name, console)
 
 
 def _index_row(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,110 @@
+"""Flow: retrieval settings halved on the validation cases, the winner proved on the gate cases, a proposal."""
+
+from typing import Any, Literal
+
+from prefect import flow
+
+from evaluation.tuning import Candidate, TuneSpec, candidates, chunkings
+from flows.index import index_stages
+from flows.recording import Recording, RunSpec, Summary, recording
+from indexes.build import IndexSpec
+from indexes.chunkers.spec import ChunkSpec
+from indexes.embedder import EmbedSpec
+from infra.store import ArtifactRef
+from models.answering.pipeline import AnswerSpec
+from tasks.corpus import chunk_corpus
+from tasks.indexing import build, embed
+from tasks.policy import artifact_store
+from tasks.tuning import index_name, prove_setting, search_settings
+
+
+class TuneRunSpec(RunSpec):
+    """What a run of the tuning flow asks."""
+
+    tuning: TuneSpec = TuneSpec()
+    """What is searched, and how far."""
+
+
+class TuneSummary(Summary):
+    """The summary, with the rounds, the winner and its proof."""
+
+    winner: str
+    """What the winner changes; `as now` where nothing is better."""
+    verdict: Literal["PASS", "FAIL", "UNDECIDED", "UNCHANGED"]
+    """PASS: on the gate cases the winner is better than the setting of now. UNCHANGED: that one won, nothing is
+    proposed and the gate cases were not used."""
+    reasons: list[str]
+    rounds: list[dict[str, Any]]
+    """A row a candidate and round."""
+    proof: list[dict[str, Any]]
+    """The winner against the setting of now: all gate cases, then their slices."""
+    proposal: str = ""
+    """The sections of the policy file as the winner has them, as YAML."""
+
+
+def _index(run: Recording, chunking: ChunkSpec, label: str) -> ArtifactRef:
+    """The corpus chunked another way, embedded and indexed; kept by content like every stage."""
+    embedding = run.policy.section("embedding", EmbedSpec)
+    chunks = run.run(
+        chunk_corpus,
+        f"chunk-corpus-{label}",
+        corpus=run.ref("drop-duplicates", "corpus"),
+        spec=chunking,
+        tokenizer=run.ref("take-model", "model"),
+        embedding=embedding if chunking.needs_embedder else None,
+    ).refs["chunks"]
+    vectors = run.run(embed, f"embed-{label}", chunks=chunks, spec=embedding).refs["vectors"]
+    spec = run.policy.section("index", IndexSpec)
+    made = run.run(build, f"build-{label}", chunks=chunks, vectors=vectors, spec=spec, embedding=embedding)
+    return made.refs["index"]
+
+
+def _indexes(run: Recording, found: list[Candidate]) -> dict[str, ArtifactRef]:
+    """Name → index, one a chunking; the first is that of now."""
+    _, *others = chunkings(found)
+    indexes = {index_name(found[0].chunking): run.ref("build", "index")}
+    for number, chunking in enumerate(others, 1):
+        indexes[index_name(chunking)] = _index(run, chunking, str(number))
+    return indexes
+
+
+def tune_stages(run: Recording, spec: TuneSpec) -> TuneSummary:
+    """Index every chunking, halve the candidates, prove the winner. Nothing of the project is changed."""
+    search = run.policy.section("answering", AnswerSpec).search
+    found = candidates(spec, run.policy.section("chunking", ChunkSpec), search)
+    index_stages(run)
+    cases, embedding = run.ref("read-cases", "cases"), run.policy.section("embedding", EmbedSpec)
+    indexes = _indexes(run, found)
+    searched = run.run(search_settings, found=found, indexes=indexes, cases=cases, spec=spec, embedding=embedding)
+    winner = found[int(searched.metrics["winner"])]
+    told: dict[str, Any] = {"winner": winner.name, "rounds": searched.table}
+    if winner == found[0]:
+        reasons = ["no candidate was better than the setting of now: nothing is proposed"]
+        return TuneSummary(**run.summary().model_dump(), **told, verdict="UNCHANGED", reasons=reasons, proof=[])
+    proved = run.run(
+        prove_setting,
+        current=found[0],
+        winner=winner,
+        indexes=indexes,
+        cases=cases,
+        corpus=run.ref("drop-duplicates", "corpus"),
+        spec=spec,
+        embedding=embedding,
+    )
+    return TuneSummary(
+        **run.summary().model_dump(),
+        **told,
+        verdict=proved.params["verdict"],
+        reasons=[proved.notes[0]],
+        proof=proved.table,
+        proposal=(artifact_store().open(proved.refs["proposal"]) / "proposal.yaml").read_text("utf-8"),
+    )
+
+
+@flow(name="tune", description="Search for a better retrieval setting and prove it; changes nothing by itself.")
+def tune(spec: TuneRunSpec = TuneRunSpec()) -> TuneSummary:  # noqa: B008
+    """Documents and cases to a proposed retrieval setting with its proof."""
+    with recording("tune", spec) as run:
+        result = tune_stages(run, spec.tuning)
+        run.tracker.log(run.mlflow_run, params={"verdict": result.verdict, "winner": result.winner})
+        return result
