@@ -12,6 +12,7 @@ from evaluation.comparison import Paired, compare_slices
 from evaluation.retrieval import context_precision, context_recall, retrieval_scores, within_budget
 from indexes.chunkers.spec import ChunkSpec
 from indexes.hybrid import RetrievalSpec
+from indexes.rerankers import RerankSpec
 from indexes.types import Passage
 from infra.errors import InputError, PolicyError
 from infra.settings import Spec
@@ -49,8 +50,8 @@ class TuneSpec(Spec):
         ListWeights(dense=2, lexical=1),
     )
     """Weights of the lists of a hybrid search."""
-    rerankers: tuple[str, ...] = ()
-    """Kinds of reranker, and `none`."""
+    rerankers: tuple[RerankSpec | None, ...] = ()
+    """Ways of reranking; null for none."""
     k: tuple[int, ...] = ()
     """Numbers of passages handed on."""
     metric: str = "context_recall_in_budget"
@@ -145,7 +146,7 @@ def _searches(spec: TuneSpec, mode: str) -> Iterator[dict[str, Any]]:
     axes: list[list[dict[str, Any]]] = [
         [{"pattern": name} for name in spec.patterns],
         [{"mode": name} for name in spec.modes],
-        [{"rerank": None if kind == "none" else {"kind": kind}} for kind in spec.rerankers],
+        [{"rerank": kind and kind.model_dump(mode="json")} for kind in spec.rerankers],
         [{"k": number} for number in spec.k],
     ]
     for parts in itertools.product(*(axis or [{}] for axis in axes)):

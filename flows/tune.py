@@ -42,8 +42,8 @@ class TuneSummary(Summary):
     """The sections of the policy file as the winner has them, as YAML."""
 
 
-def _index(run: Recording, chunking: ChunkSpec, label: str) -> ArtifactRef:
-    """The corpus chunked another way, embedded and indexed; kept by content like every stage."""
+def _index(run: Recording, chunking: ChunkSpec, spec: IndexSpec, label: str) -> ArtifactRef:
+    """The corpus chunked one way, embedded and indexed; kept by content like every stage."""
     embedding = run.policy.section("embedding", EmbedSpec)
     chunks = run.run(
         chunk_corpus,
@@ -53,19 +53,27 @@ def _index(run: Recording, chunking: ChunkSpec, label: str) -> ArtifactRef:
         tokenizer=run.ref("take-model", "model"),
         embedding=embedding if chunking.needs_embedder else None,
     ).refs["chunks"]
-    vectors = run.run(embed, f"embed-{label}", chunks=chunks, spec=embedding).refs["vectors"]
-    spec = run.policy.section("index", IndexSpec)
-    made = run.run(build, f"build-{label}", chunks=chunks, vectors=vectors, spec=spec, embedding=embedding)
-    return made.refs["index"]
+    made = run.run(embed, f"embed-{label}", chunks=chunks, spec=embedding, token_vectors=spec.token_vectors).refs
+    vectors, tokens = made["vectors"], made.get("tokens")
+    built = run.run(
+        build, f"build-{label}", chunks=chunks, vectors=vectors, tokens=tokens, spec=spec, embedding=embedding
+    )
+    return built.refs["index"]
 
 
 def _indexes(run: Recording, found: list[Candidate]) -> dict[str, ArtifactRef]:
-    """Name → index, one a chunking; the first is that of now."""
-    _, *others = chunkings(found)
-    indexes = {index_name(found[0].chunking): run.ref("build", "index")}
-    for number, chunking in enumerate(others, 1):
-        indexes[index_name(chunking)] = _index(run, chunking, str(number))
-    return indexes
+    """Name → index, one a chunking, with all that one of the candidates asks of it."""
+    searches = [candidate.retrieval for candidate in found]
+    needed = {
+        "token_vectors": any(search.rerank and search.rerank.kind == "late-interaction" for search in searches),
+        "graph": any(search.pattern == "graph" for search in searches),
+    }
+    spec = run.policy.section("index", IndexSpec)
+    spec = spec.model_copy(update={name: True for name, asked in needed.items() if asked})
+    return {
+        index_name(chunking): _index(run, chunking, spec, str(number))
+        for number, chunking in enumerate(chunkings(found))
+    }
 
 
 def tune_stages(run: Recording, spec: TuneSpec) -> TuneSummary:

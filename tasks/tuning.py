@@ -1,7 +1,6 @@
 """Tasks that search for a better retrieval setting on the validation cases and prove it on the gate cases."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import yaml
 
@@ -12,19 +11,23 @@ from indexes.build import load_index
 from indexes.chunkers.spec import ChunkSpec
 from indexes.embedder import EmbedSpec, open_embedder
 from indexes.hybrid import HybridRetriever
-from indexes.types import Embedder, Passage, Vectors
+from indexes.types import Passage
 from infra.errors import InputError
 from infra.store import ArtifactRef, canonical_json, write_atomic
 from models.types import Case
 from tasks.corpus import documents_of
-from tasks.indexing import ACCESS
+from tasks.indexing import ACCESS, RETRIEVING
 from tasks.measuring import cases_of
 from tasks.policy import StageResult, artifact_store, progress_logger, stage
 
 SEARCHING = (
-    "evaluation/tuning.py", "evaluation/comparison.py", "evaluation/retrieval.py", "evaluation/intervals.py",
-    "indexes/build.py", "indexes/hybrid.py", "indexes/lexical.py", "indexes/vectors", "tasks/tuning.py",
-)  # fmt: skip
+    "evaluation/tuning.py",
+    "evaluation/comparison.py",
+    "evaluation/retrieval.py",
+    "evaluation/intervals.py",
+    "tasks/tuning.py",
+    *RETRIEVING,
+)
 """Source that decides what a candidate scores."""
 SEARCHED, PROVED = "validation", "gate"
 """Splits: choices are made on the first, the second sees the winner alone."""
@@ -33,26 +36,13 @@ Scores = dict[str, dict[str, float]]
 """Case id → metric → value."""
 
 
-class _Asked:
-    """Embedder that embeds a question once, however many candidates are asked it."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        self.version, self.dimension = embedder.version, embedder.dimension
-        self.passages = embedder.passages
-        self._query = lru_cache(maxsize=None)(embedder.query)
-
-    def query(self, text: str) -> Vectors:
-        """See Embedder."""
-        return self._query(text)
-
-
 class _Bench:
     """Puts cases to candidates. `indexes`: `index_name` of a chunking → its index."""
 
     def __init__(self, indexes: dict[str, ArtifactRef], spec: TuneSpec, embedding: EmbedSpec) -> None:
         self._indexes = indexes
         self._spec = spec
-        self._embedder = _Asked(open_embedder(embedding))
+        self._embedder = open_embedder(embedding)
 
     def scores(self, candidate: Candidate, cases: Sequence[Case]) -> Scores:
         """Every metric of each case."""
@@ -73,9 +63,9 @@ class _Bench:
 
 
 def _found(retriever: HybridRetriever, candidate: Candidate, question: str) -> list[Passage]:
-    """What a candidate hands on for a question."""
+    """What a candidate hands on for a question, as the release would where no model helps the search."""
     search = candidate.retrieval
-    return retriever.search(question, ACCESS, search.k, search.mode)
+    return retriever.search(question, ACCESS, search.k, neighbours=search.pattern == "graph")
 
 
 def index_name(chunking: ChunkSpec) -> str:
