@@ -12,14 +12,15 @@ import numpy as np
 from pydantic import Field
 
 from indexes.cache import EmbeddingCache
+from indexes.endpoint import EndpointEmbedder, EndpointSpec
 from indexes.types import Chunk, Embedder, Vectors
 from indexes.weights import EMBEDDED, model_folder
 from infra.errors import SetupError
 from infra.settings import Spec, settings
 from infra.store import code_version, folder_manifest, text_digest, value_digest
 
-_SAVE_EVERY = 32
-"""Vectors between two writes to the cache: what a killed run loses at most."""
+SAVE_EVERY = 32
+"""Vectors between two writes to the cache, unless a batch is larger: what a killed run loses at most."""
 
 _QUESTIONS = 1024
 """Questions of which vector and token vectors are kept, so that the second to be asked for costs nothing."""
@@ -29,7 +30,7 @@ class EmbedSpec(Spec):
     """Which encoder is used and how."""
 
     model: str = EMBEDDED
-    """`minilm` (comes with the project), a folder, or a Hugging Face id."""
+    """`minilm` (comes with the project), a folder, a Hugging Face id, or a name that `endpoint` knows."""
     revision: str = ""
     """Commit of a Hugging Face id; empty = the newest."""
     device: str = "cpu"
@@ -45,6 +46,13 @@ class EmbedSpec(Spec):
     """Put before every question."""
     threads: int = Field(1, ge=1)
     """Compute threads of the encoder on a CPU."""
+    endpoint: EndpointSpec | None = None
+    """A server that embeds in this process's stead; `revision`, `device`, `dtype` and `threads` then mean nothing."""
+
+    @property
+    def at_once(self) -> int:
+        """Texts between two writes to the cache: whole batches, and few enough to lose little when a run is killed."""
+        return self.batch_size * -(-SAVE_EVERY // self.batch_size)
 
 
 class SentenceTransformerEmbedder:
@@ -57,7 +65,7 @@ class SentenceTransformerEmbedder:
         folder = model_folder(spec.model, spec.revision, root, "embedder.model")
         self._model = _load(folder, spec)
         self.dimension = int(self._model.get_embedding_dimension())
-        computing = spec.model_dump(exclude={"model", "revision", "device", "threads", "batch_size"})
+        computing = spec.model_dump(include={"dtype", "passage_prompt", "query_prompt"})
         parts = [folder_manifest("embedder", folder), computing, code_version("indexes/embedder.py")]
         self.version = value_digest(parts)[:32]
         tokenizer = self._model.tokenizer
@@ -147,8 +155,11 @@ def _units(vectors: Any) -> Vectors:
 
 
 @lru_cache(maxsize=2)
-def open_embedder(spec: EmbedSpec) -> SentenceTransformerEmbedder:
+def open_embedder(spec: EmbedSpec) -> Embedder:
     """The encoder that a policy names, loaded once a process; a relative folder is relative to the policy file."""
+    if spec.endpoint:
+        key = settings().embedding_api_key.get_secret_value()
+        return EndpointEmbedder(spec.endpoint, spec.model, spec.passage_prompt, spec.query_prompt, spec.batch_size, key)
     return SentenceTransformerEmbedder(spec, settings().policy.parent)
 
 
@@ -177,11 +188,12 @@ def embed_texts(
     embedder: Embedder,
     cache: EmbeddingCache,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    at_once: int = SAVE_EVERY,
 ) -> tuple[Vectors, int, int]:
     """Vectors of the texts, shape (n, dimension), how many had to be computed, and n.
 
     Known texts come from the cache; new ones are written to it as they are made, so that a killed run goes on where it
-    was. `progress(done, total)` counts texts.
+    was: `at_once` a time (see EmbedSpec.at_once). `progress(done, total)` counts texts.
     """
     digests = [text_digest(text) for text in texts]
     vectors = cache.read(embedder.version, digests, embedder.dimension)
@@ -191,8 +203,8 @@ def embed_texts(
     )
     fresh = sum(digest not in vectors for digest in digests)
     progress(len(texts) - fresh, len(texts))
-    for first in range(0, len(missing), _SAVE_EVERY):
-        batch = missing[first : first + _SAVE_EVERY]
+    for first in range(0, len(missing), at_once):
+        batch = missing[first : first + at_once]
         made = dict(zip(batch, embedder.passages([by_digest[digest] for digest in batch]), strict=True))
         cache.write(embedder.version, made)
         vectors |= made
@@ -208,9 +220,10 @@ def embed_chunks(
     embedder: Embedder,
     cache: EmbeddingCache,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    at_once: int = SAVE_EVERY,
 ) -> tuple[Vectors, int, int]:
     """See embed_texts, for what is embedded of each chunk."""
-    return embed_texts([chunk.embedding_text for chunk in chunks], embedder, cache, progress)
+    return embed_texts([chunk.embedding_text for chunk in chunks], embedder, cache, progress, at_once)
 
 
 class CachedEmbedder:

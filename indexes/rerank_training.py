@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from indexes.retriever import Retriever
 from indexes.weights import EMBEDDED, model_folder
 from infra.errors import InputError
 from infra.settings import Spec
@@ -28,9 +27,7 @@ class CrossEncoderSpec(Spec):
     revision: str = ""
     """Commit of a Hugging Face id; empty = the newest."""
     negatives: int = Field(4, ge=1, le=100)
-    """Wrong passages a question, the best that the first stage finds."""
-    depth: int = Field(20, ge=1, le=1000)
-    """Passages of the first stage that wrong ones are taken from."""
+    """Wrong passages a question, the best that the first stage finds (see mined_pairs)."""
     epochs: int = Field(2, ge=1, le=100)
     """How often every pair is seen."""
     batch_size: int = Field(8, ge=1, le=512)
@@ -75,24 +72,19 @@ class CrossEncoderReport(_Frozen):
 
 
 def mined_pairs(
-    asked: Iterable[Asked],
-    retriever: Retriever,
-    texts: Mapping[str, str],
-    access: frozenset[str],
-    spec: CrossEncoderSpec,
+    asked: Iterable[Asked], ranked: Callable[[str], Sequence[str]], texts: Mapping[str, str], negatives: int
 ) -> list[Pair]:
-    """Every question with its relevant chunks and with the wrong ones that `retriever` ranks best (hard negatives).
+    """Every question with its relevant chunks and with the wrong ones that rank best (hard negatives).
 
-    `texts` maps the id of every chunk to what a reranker will read of it. A question without a relevant chunk in
-    `texts` is left out.
+    `ranked` gives the ids of the chunks that the first stage finds for a question, best first; `texts` maps the id of
+    every chunk to what a reranker will read of it. A question without a relevant chunk in `texts` is left out.
     """
     pairs = []
     for item in asked:
         right = sorted(item.relevant & texts.keys())
         if not right:
             continue
-        found = [passage.chunk.id for passage in retriever.search(item.question, access, spec.depth)]
-        wrong = [chunk for chunk in found if chunk not in item.relevant][: spec.negatives]
+        wrong = [chunk for chunk in ranked(item.question) if chunk not in item.relevant][:negatives]
         pairs += [Pair(question=item.question, passage=texts[chunk], relevant=True) for chunk in right]
         pairs += [Pair(question=item.question, passage=texts[chunk], relevant=False) for chunk in wrong]
     return pairs

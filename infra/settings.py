@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra.errors import PolicyError
@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     prefect_url: str = Field("", description="API of a remote Prefect server; empty = `sluice up` starts one")
     mlflow_url: str = Field("", description="URL of a remote MLflow server; empty = `sluice up` starts one")
     engine_url: str = Field("", description="OpenAI-compatible address to use in place of own engines")
+    embedding_api_key: SecretStr = Field(SecretStr(""), description="Bearer token of `embedding.endpoint`")
     engine_kind: str = Field("", pattern="^(|vllm|transformers)$", description="Empty = vllm where .venv-engine has it")
     engine_python: Path = Field(ROOT / ".venv-engine/bin/python", description="Python of the environment with vLLM")
     engine_start_timeout_s: float = Field(300, gt=0)

@@ -37,7 +37,7 @@ MOST_QUESTIONS = 500
 """Questions that the kinds of index are compared with, at most."""
 
 
-@stage("indexes/embedder.py", "indexes/tokens.py", "indexes/types.py")
+@stage("indexes/embedder.py", "indexes/endpoint.py", "indexes/tokens.py", "indexes/types.py", "indexes/weights.py")
 def embed(chunks: ArtifactRef, spec: EmbedSpec, token_vectors: bool) -> StageResult:
     """Vectors of every chunk, and of every token where asked; what was embedded before comes from the caches."""
     rows = chunks_of(chunks)

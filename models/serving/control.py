@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 
 from infra.errors import InputError, SetupError, TryAgainError
-from models.serving.engine import raise_for_status
+from infra.replies import raise_for_status
 
 TIMEOUT_S = 60.0
 POLL_S = 0.05

@@ -1,18 +1,26 @@
 """What every adapter of the embedder port must keep."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
 from indexes.embedder import EmbedSpec, open_embedder
+from indexes.endpoint import EndpointEmbedder, EndpointSpec
 from indexes.fake import HashingEmbedder
 from indexes.types import Embedder
+from tests.unit.embedding_server import embedding_server
 
 TEXTS = ["Pumps need oil.", "The standing charge is 6.40 euros a month.", "", "Pumps need oil."]
 
 
-@pytest.fixture(params=["hashing", "minilm"])
-def embedder(request: pytest.FixtureRequest) -> Embedder:
-    return HashingEmbedder() if request.param == "hashing" else open_embedder(EmbedSpec())
+@pytest.fixture(params=["hashing", "minilm", "endpoint"])
+def embedder(request: pytest.FixtureRequest) -> Iterator[Embedder]:
+    if request.param == "endpoint":
+        with embedding_server() as server:
+            yield EndpointEmbedder(EndpointSpec(url=server.url), "m")
+    else:
+        yield HashingEmbedder() if request.param == "hashing" else open_embedder(EmbedSpec())
 
 
 def test_rows_are_unit_vectors_in_the_order_of_the_texts(embedder: Embedder) -> None:

@@ -1,18 +1,14 @@
 """A cross-encoder is trained from pairs, the same ones to the same bytes, and then ranks as a reranker."""
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from indexes.filters import Filters
 from indexes.rerank_training import Asked, CrossEncoderSpec, Pair, mined_pairs, train_cross_encoder
 from indexes.rerankers import CrossEncoderReranker, RerankSpec, pinned
-from indexes.retriever import Mode, Probe
-from indexes.types import Chunk, Passage
 from indexes.weights import embedded_model
 from infra.errors import InputError, SetupError
 from infra.store import file_digest
@@ -91,36 +87,13 @@ def test_a_model_is_named_for_a_cross_encoder_and_for_nothing_else(fields: dict[
         RerankSpec.model_validate(fields)
 
 
-class Ranked:
-    """Retriever that finds every chunk, always in one order."""
-
-    def __init__(self, ids: Sequence[str]) -> None:
-        self.ids = ids
-
-    def search(
-        self,
-        question: str,
-        access: frozenset[str],
-        k: int,
-        mode: Mode | None = None,
-        *,
-        filters: Filters | None = None,
-        probes: Sequence[Probe] = (),
-        neighbours: bool = False,
-    ) -> list[Passage]:
-        return [
-            Passage(chunk=Chunk(id=name, document="d", title="", text=name, start=0, end=1, tokens=1), score=1.0)
-            for name in self.ids[:k]
-        ]
-
-
 def test_wrong_passages_are_the_best_found_that_do_not_answer() -> None:
     texts = {name: name.upper() for name in "abcdef"}
     asked = [
         Asked(question="q", relevant=frozenset("bf")),
         Asked(question="r", relevant=frozenset("x")),
     ]
-    pairs = mined_pairs(asked, Ranked("abcdef"), texts, frozenset({"public"}), CrossEncoderSpec(negatives=2, depth=4))
+    pairs = mined_pairs(asked, lambda question: "abcdef", texts, negatives=2)
     assert [(pair.question, pair.passage, pair.relevant) for pair in pairs] == [
         ("q", "B", True),
         ("q", "F", True),

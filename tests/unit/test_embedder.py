@@ -11,7 +11,6 @@ from indexes.embedder import (
     EmbedSpec,
     SentenceTransformerEmbedder,
     embed_chunks,
-    open_embedder,
 )
 from indexes.fake import HashingEmbedder
 from indexes.types import Chunk
@@ -130,7 +129,7 @@ def test_models_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def minilm() -> SentenceTransformerEmbedder:
-    return open_embedder(EmbedSpec())
+    return SentenceTransformerEmbedder(EmbedSpec(), Path())
 
 
 def test_minilm_puts_a_question_beside_its_answer(minilm: SentenceTransformerEmbedder) -> None:

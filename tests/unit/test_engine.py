@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from infra.errors import InputError, SetupError, SluiceError, TryAgainError
+from infra.replies import error_message
 from infra.settings import Settings
-from models.serving.engine import OpenAIEngine, error_message
+from models.serving.engine import OpenAIEngine
 from models.serving.fake import FakeEngine
 from models.serving.local import local_process
 from models.serving.vllm import EngineSpec, LoraSpec, adapter_rank, vllm_build, vllm_process

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from indexes.cache import EmbeddingCache
-from indexes.embedder import EmbedSpec, SentenceTransformerEmbedder, embed_chunks, open_embedder
+from indexes.embedder import EmbedSpec, SentenceTransformerEmbedder, embed_chunks
 from indexes.fake import HashingEmbedder
 from indexes.rerankers import LateInteraction
 from indexes.tokens import CARD, STARTS, TOKENS, TokenVectors, write_token_vectors
@@ -39,7 +39,7 @@ class Caches:
 
 @pytest.fixture(scope="module")
 def minilm() -> SentenceTransformerEmbedder:
-    return open_embedder(EmbedSpec())
+    return SentenceTransformerEmbedder(EmbedSpec(), Path())
 
 
 @pytest.fixture(scope="module")
