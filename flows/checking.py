@@ -69,6 +69,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "nightly": (*RELEASE, "benchmark", "traces"),
     "monitor": ("traces",),
     "tune": INDEX,
+    "rerank": INDEX,
 }
 """Flow → the sections that it reads; one that is left out must have a default for every field."""
 

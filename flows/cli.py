@@ -39,6 +39,7 @@ class FlowName(StrEnum):
     RELEASE = "release"
     MONITOR = "monitor"
     TUNE = "tune"
+    RERANK = "rerank"
 
 
 class WhenBusy(StrEnum):

@@ -110,7 +110,7 @@ def tune_stages(run: Recording, spec: TuneSpec) -> TuneSummary:
 
 
 @flow(name="tune", description="Search for a better retrieval setting and prove it; changes nothing by itself.")
-def tune(spec: TuneRunSpec = TuneRunSpec()) -> TuneSummary:  # noqa: B008
+def tune(spec: TuneRunSpec = TuneRunSpec()) -> TuneSummary:
     """Documents and cases to a proposed retrieval setting with its proof."""
     with recording("tune", spec) as run:
         result = tune_stages(run, spec.tuning)

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from indexes.rerank_training import Asked, CrossEncoderSpec, Pair, mined_pairs, train_cross_encoder
 from indexes.rerankers import CrossEncoderReranker, RerankSpec, pinned
-from indexes.weights import embedded_model
 from infra.errors import InputError, SetupError
 from infra.store import file_digest
+from tests.tiny_encoder import save_tiny
 
 PLACES = ["north", "south", "old", "new", "lower", "upper", "first", "last"]
 PAIRS = [
@@ -21,20 +21,6 @@ PAIRS = [
     for kind in ("pump", "garden")
 ]
 SPEC = CrossEncoderSpec(base="tiny", epochs=8, learning_rate=1e-2, max_tokens=32)
-
-
-def save_tiny(folder: Path, labels: int = 1) -> None:
-    """A BERT of one layer and 32 numbers a token with the vocabulary of MiniLM and random weights."""
-    import torch
-    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
-
-    torch.manual_seed(0)
-    config = BertConfig(
-        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, initializer_range=0.2
-    )
-    config.num_labels = labels
-    BertForSequenceClassification(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(embedded_model()).save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
