@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from indexes.loaders.extracted import Extracted, TextBuilder, fold, table_lines
+from indexes.loaders.pdf_spaces import page_text
 from infra.errors import InputError
 
 _CELL = re.compile(r"\S+(?:\s\S+)*")
@@ -40,10 +41,10 @@ def read_pdf(data: bytes) -> Extracted:
         reader = pypdf.PdfReader(io.BytesIO(data))
         if reader.is_encrypted and not reader.decrypt(""):
             raise InputError("encrypted: store it without a password")
-        pages = [page.extract_text(extraction_mode="layout") for page in reader.pages]
+        pages = [page_text(page) for page in reader.pages]
         title = fold(str(reader.metadata.title or "") if reader.metadata else "")
     except PyPdfError as error:
-        raise InputError(f"damaged PDF ({error}): export it again") from error
+        raise InputError("damaged PDF: export it again") from error
     if not any(page.strip() for page in pages):
         raise InputError("no text layer: run text recognition (OCR) on it first")
     if title.lower() in ("untitled", "(anonymous)", "anonymous"):
