@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from evaluation.comparison import Paired, compare_slices
 from evaluation.retrieval import context_precision, context_recall, retrieval_scores, within_budget
 from indexes.chunkers.spec import ChunkSpec
+from indexes.embedder import EmbedSpec
 from indexes.hybrid import RetrievalSpec
 from indexes.rerankers import RerankSpec
 from indexes.types import Passage
@@ -40,6 +41,8 @@ class TuneSpec(Spec):
 
     chunkings: tuple[dict[str, Any], ...] = ()
     """Ways of chunking: each the fields of section `chunking` that it changes. Every one is indexed anew."""
+    embeddings: tuple[dict[str, Any], ...] = ()
+    """Encoders: each the fields of section `embedding` that it changes. Each is indexed anew, in every chunking."""
     patterns: tuple[str, ...] = ()
     """Retrieval patterns by name."""
     modes: tuple[str, ...] = ("dense", "lexical", "hybrid")
@@ -69,12 +72,24 @@ class TuneSpec(Spec):
     """Decides in which order the questions are asked."""
 
 
+class Indexing(Spec):
+    """What an index is made by. Candidates with the same one share it."""
+
+    chunking: ChunkSpec
+    embedding: EmbedSpec
+
+    @property
+    def name(self) -> str:
+        """Tells it from the others of a search."""
+        return canonical_json(self.model_dump(mode="json"))
+
+
 class Candidate(Spec):
-    """One setting. Those with the same chunking share an index."""
+    """One setting."""
 
     name: str
     """What it changes."""
-    chunking: ChunkSpec
+    indexing: Indexing
     search: dict[str, Any]
     """All fields of a RetrievalSpec, as plain data."""
 
@@ -123,16 +138,16 @@ class TuneResult(Spec):
         ]
 
 
-def candidates(spec: TuneSpec, chunking: ChunkSpec, search: RetrievalSpec) -> list[Candidate]:
-    """The grid around the setting of now, which comes first; no setting twice, those with one chunking in a row.
+def candidates(spec: TuneSpec, indexing: Indexing, search: RetrievalSpec) -> list[Candidate]:
+    """The grid around the setting of now, which comes first; no setting twice, those with one index in a row.
 
     Raises: PolicyError naming the candidate whose values do not fit, or when the grid is larger than allowed.
     """
     found: dict[str, Candidate] = {}
-    for chunk_changes, changes in itertools.product(({}, *spec.chunkings), ({}, *_searches(spec, search.mode))):
-        candidate = _candidate(chunking, chunk_changes, search, changes)
-        identity = canonical_json([candidate.chunking.model_dump(mode="json"), candidate.search])
-        found.setdefault(identity, candidate)
+    searches = ({}, *_searches(spec, search.mode))
+    for parts in itertools.product(({}, *spec.chunkings), ({}, *spec.embeddings), searches):
+        candidate = _candidate(indexing, search, *parts)
+        found.setdefault(canonical_json([candidate.indexing.name, candidate.search]), candidate)
     if len(found) > spec.most_candidates:
         raise PolicyError(
             f"tuning: {len(found)} candidates, but most_candidates is {spec.most_candidates}; search fewer values"
@@ -156,19 +171,28 @@ def _searches(spec: TuneSpec, mode: str) -> Iterator[dict[str, Any]]:
             yield {**changes, **pair}
 
 
+Changes = Mapping[str, Any]
+
+
 def _candidate(
-    chunking: ChunkSpec, chunk_changes: Mapping[str, Any], search: RetrievalSpec, changes: Mapping[str, Any]
+    indexing: Indexing, search: RetrievalSpec, chunking: Changes, embedding: Changes, searching: Changes
 ) -> Candidate:
-    old_chunking, old_search = chunking.model_dump(mode="json"), search.model_dump(mode="json")
-    told = [(name, value) for name, value in chunk_changes.items() if old_chunking.get(name) != value]
-    told += [(name, value) for name, value in changes.items() if old_search.get(name) != value]
-    name = ", ".join(f"{name}={_shown(value)}" for name, value in told) or CURRENT
+    """The setting of now with some fields of its three parts changed."""
+    parts = [(indexing.chunking, chunking), (indexing.embedding, embedding), (search, searching)]
+    old = [part.model_dump(mode="json") for part, _ in parts]
+    told = [
+        f"{name}={_shown(value)}"
+        for before, (_, changes) in zip(old, parts, strict=True)
+        for name, value in changes.items()
+        if before.get(name) != value
+    ]
+    name = ", ".join(told) or CURRENT
     try:
-        new = RetrievalSpec.model_validate({**old_search, **changes})
+        new = [type(part).model_validate({**before, **c}) for before, (part, c) in zip(old, parts, strict=True)]
         return Candidate(
             name=name,
-            chunking=ChunkSpec.model_validate({**old_chunking, **chunk_changes}),
-            search=new.model_dump(mode="json"),
+            indexing=Indexing.model_validate({"chunking": new[0], "embedding": new[1]}),
+            search=new[2].model_dump(mode="json"),
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -182,9 +206,9 @@ def _shown(value: object) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def chunkings(found: Sequence[Candidate]) -> list[ChunkSpec]:
-    """Every chunking of the candidates once, in their order: one index each."""
-    return list(dict.fromkeys(candidate.chunking for candidate in found))
+def indexings(found: Sequence[Candidate]) -> list[Indexing]:
+    """What the indexes of the candidates are made by, each once, in their order."""
+    return list(dict.fromkeys(candidate.indexing for candidate in found))
 
 
 def sample_sizes(number: int, questions: int, spec: TuneSpec) -> list[int]:

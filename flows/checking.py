@@ -3,6 +3,7 @@
 from evaluation.canary import CanaryPolicy
 from evaluation.gate import GatePolicy
 from evaluation.load import LoadSpec
+from evaluation.tuning import TuneSpec
 from indexes.build import IndexSpec
 from indexes.chunkers.spec import ChunkSpec
 from indexes.embedder import EmbedSpec
@@ -22,6 +23,7 @@ from models.training.data import DataSpec
 from models.training.sft import TrainSpec
 from tasks.measuring import AskSpec
 from tasks.releasing import NightSpec
+from tasks.reranking import RerankerSpec
 from tasks.training import ModelSpec
 from tasks.watching import TraceSpec
 
@@ -36,6 +38,8 @@ SECTIONS: dict[str, type[Spec]] = {
     "index": IndexSpec,
     "answering": AnswerSpec,
     "guards": GuardPolicy,
+    "tuning": TuneSpec,
+    "reranker": RerankerSpec,
     "training_data": DataSpec,
     "training": TrainSpec,
     "quantization": QuantSpec,
@@ -68,8 +72,8 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "release": RELEASE,
     "nightly": (*RELEASE, "benchmark", "traces"),
     "monitor": ("traces",),
-    "tune": INDEX,
-    "rerank": INDEX,
+    "tune": (*INDEX, "tuning"),
+    "rerank": (*INDEX, "reranker"),
 }
 """Flow → the sections that it reads; one that is left out must have a default for every field."""
 

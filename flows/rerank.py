@@ -15,8 +15,8 @@ from tasks.reranking import RerankerSpec, measure_reranker, train_reranker
 class RerankRunSpec(RunSpec):
     """What a run of the reranking flow asks."""
 
-    training: RerankerSpec = RerankerSpec()
-    """How the cross-encoder is trained."""
+    training: RerankerSpec | None = None
+    """How the cross-encoder is trained. None: section `reranker` of the policy file; else the values here, all."""
 
 
 class RerankSummary(Summary):
@@ -54,4 +54,4 @@ def rerank_stages(run: Recording, spec: RerankerSpec) -> RerankSummary:
 def rerank(spec: RerankRunSpec = RerankRunSpec()) -> RerankSummary:
     """From documents and train cases to a reranker with its figures."""
     with recording("rerank", spec) as run:
-        return rerank_stages(run, spec.training)
+        return rerank_stages(run, spec.training or run.policy.section("reranker", RerankerSpec))

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from prefect import flow
 
-from evaluation.tuning import Candidate, TuneSpec, candidates, chunkings
+from evaluation.tuning import Candidate, Indexing, TuneSpec, candidates, indexings
 from flows.index import index_stages
 from flows.recording import Recording, RunSpec, Summary, recording
 from indexes.build import IndexSpec
@@ -15,14 +15,14 @@ from models.answering.pipeline import AnswerSpec
 from tasks.corpus import chunk_corpus
 from tasks.indexing import build, embed
 from tasks.policy import artifact_store
-from tasks.tuning import index_name, prove_setting, search_settings
+from tasks.tuning import prove_setting, search_settings
 
 
 class TuneRunSpec(RunSpec):
     """What a run of the tuning flow asks."""
 
-    tuning: TuneSpec = TuneSpec()
-    """What is searched, and how far."""
+    tuning: TuneSpec | None = None
+    """What is searched, and how far. None: section `tuning` of the policy file; else the values here, all of them."""
 
 
 class TuneSummary(Summary):
@@ -42,9 +42,9 @@ class TuneSummary(Summary):
     """The sections of the policy file as the winner has them, as YAML."""
 
 
-def _index(run: Recording, chunking: ChunkSpec, spec: IndexSpec, label: str) -> ArtifactRef:
-    """The corpus chunked one way, embedded and indexed; kept by content like every stage."""
-    embedding = run.policy.section("embedding", EmbedSpec)
+def _index(run: Recording, made_by: Indexing, spec: IndexSpec, label: str) -> ArtifactRef:
+    """The corpus chunked, embedded and indexed one way; kept by content like every stage."""
+    chunking, embedding = made_by.chunking, made_by.embedding
     chunks = run.run(
         chunk_corpus,
         f"chunk-corpus-{label}",
@@ -62,7 +62,7 @@ def _index(run: Recording, chunking: ChunkSpec, spec: IndexSpec, label: str) -> 
 
 
 def _indexes(run: Recording, found: list[Candidate]) -> dict[str, ArtifactRef]:
-    """Name → index, one a chunking, with all that one of the candidates asks of it."""
+    """Name of an Indexing → its index, with all that one of the candidates asks of it."""
     searches = [candidate.retrieval for candidate in found]
     needed = {
         "token_vectors": any(search.rerank and search.rerank.kind == "late-interaction" for search in searches),
@@ -70,20 +70,17 @@ def _indexes(run: Recording, found: list[Candidate]) -> dict[str, ArtifactRef]:
     }
     spec = run.policy.section("index", IndexSpec)
     spec = spec.model_copy(update={name: True for name, asked in needed.items() if asked})
-    return {
-        index_name(chunking): _index(run, chunking, spec, str(number))
-        for number, chunking in enumerate(chunkings(found))
-    }
+    return {indexing.name: _index(run, indexing, spec, str(number)) for number, indexing in enumerate(indexings(found))}
 
 
 def tune_stages(run: Recording, spec: TuneSpec) -> TuneSummary:
     """Index every chunking, halve the candidates, prove the winner. Nothing of the project is changed."""
-    search = run.policy.section("answering", AnswerSpec).search
-    found = candidates(spec, run.policy.section("chunking", ChunkSpec), search)
+    policy = run.policy
+    now = Indexing(chunking=policy.section("chunking", ChunkSpec), embedding=policy.section("embedding", EmbedSpec))
+    found = candidates(spec, now, policy.section("answering", AnswerSpec).search)
     index_stages(run)
-    cases, embedding = run.ref("read-cases", "cases"), run.policy.section("embedding", EmbedSpec)
-    indexes = _indexes(run, found)
-    searched = run.run(search_settings, found=found, indexes=indexes, cases=cases, spec=spec, embedding=embedding)
+    cases, indexes = run.ref("read-cases", "cases"), _indexes(run, found)
+    searched = run.run(search_settings, found=found, indexes=indexes, cases=cases, spec=spec)
     winner = found[int(searched.metrics["winner"])]
     told: dict[str, Any] = {"winner": winner.name, "rounds": searched.table}
     if winner == found[0]:
@@ -97,7 +94,6 @@ def tune_stages(run: Recording, spec: TuneSpec) -> TuneSummary:
         cases=cases,
         corpus=run.ref("drop-duplicates", "corpus"),
         spec=spec,
-        embedding=embedding,
     )
     return TuneSummary(
         **run.summary().model_dump(),
@@ -113,6 +109,6 @@ def tune_stages(run: Recording, spec: TuneSpec) -> TuneSummary:
 def tune(spec: TuneRunSpec = TuneRunSpec()) -> TuneSummary:
     """Documents and cases to a proposed retrieval setting with its proof."""
     with recording("tune", spec) as run:
-        result = tune_stages(run, spec.tuning)
+        result = tune_stages(run, spec.tuning or run.policy.section("tuning", TuneSpec))
         run.tracker.log(run.mlflow_run, params={"verdict": result.verdict, "winner": result.winner})
         return result

@@ -8,8 +8,7 @@ from evaluation.comparison import Paired
 from evaluation.retrieval import measurable
 from evaluation.tuning import Candidate, TuneSpec, halving, proof, tuning_scores
 from indexes.build import load_index
-from indexes.chunkers.spec import ChunkSpec
-from indexes.embedder import EmbedSpec, open_embedder
+from indexes.embedder import open_embedder
 from indexes.hybrid import HybridRetriever
 from indexes.types import Passage
 from infra.errors import InputError
@@ -37,17 +36,16 @@ Scores = dict[str, dict[str, float]]
 
 
 class _Bench:
-    """Puts cases to candidates. `indexes`: `index_name` of a chunking → its index."""
+    """Puts cases to candidates. `indexes`: name of an Indexing → its index."""
 
-    def __init__(self, indexes: dict[str, ArtifactRef], spec: TuneSpec, embedding: EmbedSpec) -> None:
+    def __init__(self, indexes: dict[str, ArtifactRef], spec: TuneSpec) -> None:
         self._indexes = indexes
         self._spec = spec
-        self._embedder = open_embedder(embedding)
 
     def scores(self, candidate: Candidate, cases: Sequence[Case]) -> Scores:
         """Every metric of each case."""
-        folder = artifact_store().open(self._indexes[index_name(candidate.chunking)])
-        retriever = load_index(folder, self._embedder, candidate.retrieval)
+        folder = artifact_store().open(self._indexes[candidate.indexing.name])
+        retriever = load_index(folder, open_embedder(candidate.indexing.embedding), candidate.retrieval)
         return {
             case.id: tuning_scores(_found(retriever, candidate, case.question), case, self._spec.budget_tokens)
             for case in cases
@@ -68,11 +66,6 @@ def _found(retriever: HybridRetriever, candidate: Candidate, question: str) -> l
     return retriever.search(question, ACCESS, search.k, neighbours=search.pattern == "graph")
 
 
-def index_name(chunking: ChunkSpec) -> str:
-    """Name of an index among those of a search: its chunking, as JSON."""
-    return canonical_json(chunking.model_dump(mode="json"))
-
-
 def _measured(cases: ArtifactRef, split: str) -> list[Case]:
     found = measurable(cases_of(cases, [split]))
     if not found:
@@ -82,10 +75,10 @@ def _measured(cases: ArtifactRef, split: str) -> list[Case]:
 
 @stage(*SEARCHING)
 def search_settings(
-    found: list[Candidate], indexes: dict[str, ArtifactRef], cases: ArtifactRef, spec: TuneSpec, embedding: EmbedSpec
+    found: list[Candidate], indexes: dict[str, ArtifactRef], cases: ArtifactRef, spec: TuneSpec
 ) -> StageResult:
     """Successive halving of the candidates on the validation cases; the winner's place is `metrics["winner"]`."""
-    bench, asked = _Bench(indexes, spec, embedding), {case.id: case for case in _measured(cases, SEARCHED)}
+    bench, asked = _Bench(indexes, spec), {case.id: case for case in _measured(cases, SEARCHED)}
     progress = progress_logger("search-settings", "questions")
     done, most = 0, len(found) * len(asked)
 
@@ -127,15 +120,14 @@ def prove_setting(
     cases: ArtifactRef,
     corpus: ArtifactRef,
     spec: TuneSpec,
-    embedding: EmbedSpec,
 ) -> StageResult:
     """The winner against the setting of now on the gate cases, and the proposal that a person may take from it."""
-    asked, bench = _measured(cases, PROVED), _Bench(indexes, spec, embedding)
+    asked, bench = _measured(cases, PROVED), _Bench(indexes, spec)
     before, after = bench.scores(current, asked), bench.scores(winner, asked)
     formats = {document.id: document.media for document in documents_of(corpus)}
     rows = proof(before, after, asked, spec.metric, formats)
     proposal = yaml.safe_dump(
-        {"chunking": winner.chunking.model_dump(mode="json"), "answering": {"search": winner.search}}, sort_keys=False
+        {**winner.indexing.model_dump(mode="json"), "answering": {"search": winner.search}}, sort_keys=False
     )
     with artifact_store().writing("retrieval-proposal") as draft:
         write_atomic(draft.folder / "proposal.yaml", proposal)

@@ -10,26 +10,29 @@ from hypothesis import strategies as st
 from evaluation.tuning import (
     CURRENT,
     Candidate,
+    Indexing,
     ListWeights,
     TuneSpec,
     candidates,
-    chunkings,
     halving,
+    indexings,
     sample_sizes,
     tuning_scores,
 )
 from indexes.chunkers.spec import ChunkSpec
+from indexes.embedder import EmbedSpec
 from indexes.hybrid import RetrievalSpec
 from indexes.types import Chunk, Passage
 from infra.errors import InputError, PolicyError
 from models.types import Case
 
+NOW = Indexing(chunking=ChunkSpec(), embedding=EmbedSpec())
 NOTHING = TuneSpec(modes=(), weights=())
 CASES = [f"c{number}" for number in range(90)]
 
 
 def grid(number: int) -> list[Candidate]:
-    return candidates(NOTHING.model_copy(update={"k": tuple(range(1, number))}), ChunkSpec(), RetrievalSpec(k=200))
+    return candidates(NOTHING.model_copy(update={"k": tuple(range(1, number))}), NOW, RetrievalSpec(k=200))
 
 
 def test_the_grid_is_named_by_what_changes_and_holds_nothing_twice() -> None:
@@ -37,7 +40,7 @@ def test_the_grid_is_named_by_what_changes_and_holds_nothing_twice() -> None:
         chunkings=({"max_tokens": 100}, {"max_tokens": 500}), k=(8, 20),
         weights=(ListWeights(dense=1, lexical=1), ListWeights(dense=1, lexical=2.5)),
     )  # fmt: skip
-    found = candidates(spec, ChunkSpec(), RetrievalSpec())
+    found = candidates(spec, NOW, RetrievalSpec())
     assert [one.name for one in found[:8]] == [
         CURRENT, "mode=dense", "mode=dense, k=20", "mode=lexical", "mode=lexical, k=20", "lexical_weight=2.5", "k=20",
         "k=20, lexical_weight=2.5",
@@ -45,10 +48,21 @@ def test_the_grid_is_named_by_what_changes_and_holds_nothing_twice() -> None:
     assert [one.name for one in found[8:]] == [
         f"max_tokens=100, {one.name}".removesuffix(f", {CURRENT}") for one in found[:8]
     ]
-    assert [one.max_tokens for one in chunkings(found)] == [500, 100]
+    assert [one.chunking.max_tokens for one in indexings(found)] == [500, 100]
     assert found[0].retrieval == RetrievalSpec()
     assert found[5].retrieval.lexical_weight == 2.5
-    assert candidates(NOTHING, ChunkSpec(), RetrievalSpec()) == found[:1]
+    assert candidates(NOTHING, NOW, RetrievalSpec()) == found[:1]
+
+
+def test_every_encoder_meets_every_chunking() -> None:
+    spec = NOTHING.model_copy(
+        update={"chunkings": ({"max_tokens": 100},), "embeddings": ({"query_prompt": "query: "},)}
+    )
+    found = candidates(spec, NOW, RetrievalSpec())
+    assert [one.name for one in found] == [
+        CURRENT, "query_prompt=query: ", "max_tokens=100", "max_tokens=100, query_prompt=query: ",
+    ]  # fmt: skip
+    assert [one.indexing for one in found] == indexings(found)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +77,7 @@ def test_the_grid_is_named_by_what_changes_and_holds_nothing_twice() -> None:
 def test_values_that_do_not_fit(values: dict[str, object], says: str) -> None:
     spec = TuneSpec.model_validate({"modes": (), "weights": (), **values})
     with pytest.raises(PolicyError, match=r"^tuning: ") as raised:
-        candidates(spec, ChunkSpec(), RetrievalSpec())
+        candidates(spec, NOW, RetrievalSpec())
     assert says in str(raised.value)
 
 
