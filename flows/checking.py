@@ -9,6 +9,7 @@ from indexes.chunkers.spec import ChunkSpec
 from indexes.embedder import EmbedSpec
 from indexes.loaders.spec import CorpusSpec
 from indexes.validation import ValidationSpec
+from indexes.vectors.choose import IndexNeed
 from infra.cost import CostSpec
 from infra.errors import PolicyError
 from infra.settings import Policy, Spec
@@ -36,6 +37,7 @@ SECTIONS: dict[str, type[Spec]] = {
     "chunking": ChunkSpec,
     "embedding": EmbedSpec,
     "index": IndexSpec,
+    "index_need": IndexNeed,
     "answering": AnswerSpec,
     "guards": GuardPolicy,
     "tuning": TuneSpec,

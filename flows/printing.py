@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +11,8 @@ from rich.table import Table
 
 LINES = ("verdict", "winner", "canary", "release", "previous", "seconds", "report", "mlflow_run", "exported", "purged")
 """Fields of a flow's result that people see as lines."""
+SCALED = ("memory_10m_bytes", "price_10m", "memory_1b_bytes", "price_1b")
+"""Columns of compared indexes that people see as a table of their own."""
 
 TABLES = ("rounds", "proof")
 """Fields of a flow's result that people see as tables."""
@@ -57,6 +59,8 @@ def print_answer(answer: Mapping[str, Any], console: Console) -> None:
 def print_result(result: Mapping[str, Any], console: Console) -> None:
     """The final tables and lines of a run."""
     _tables(result, console)
+    for reason in result.get("choice", []):
+        console.print(f"  {reason}", highlight=False, markup=False)
     for answer in result.get("answers", []):
         console.print(f"\n{escape(answer['question'])}", highlight=False)
         print_answer(answer, console)
@@ -79,16 +83,20 @@ def _tables(result: Mapping[str, Any], console: Console) -> None:
             table.add_row(name, row["status"], f"{row['seconds']:.1f}", str(row["computed"]), str(row["total"]))
         console.print(table)
     if result.get("indexes"):
-        print_value([_index_row(row) for row in result["indexes"]], "vector indexes", console)
+        print_value([_index_row(row, SCALED, keep=False) for row in result["indexes"]], "vector indexes", console)
+        scaled = [_index_row(row, {"kind", *SCALED}, keep=True) for row in result["indexes"]]
+        print_value(scaled, "by formula, at 10 million and a billion vectors", console)
     for name in TABLES:
         if result.get(name):
             print_value(result[name], name, console)
 
 
-def _index_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A compared index as people read it: sizes in MiB, three digits."""
+def _index_row(row: Mapping[str, Any], columns: Collection[str], *, keep: bool) -> dict[str, Any]:
+    """A compared index as people read it, with or without these columns: sizes in MiB, three digits."""
     told = {}
     for name, value in row.items():
+        if (name in columns) != keep:
+            continue
         size = name.endswith("_bytes")
         number = value / 2**20 if size and value is not None else value
         shown = f"{number:.3g}" if isinstance(number, float) else number

@@ -13,7 +13,7 @@ from indexes.lexical import LexicalIndex
 from indexes.rerankers import LateInteraction, Reranker, RerankSpec, open_cross_encoder
 from indexes.tokens import tokenwise
 from indexes.types import Chunk, Embedder, Vectors
-from indexes.vectors.faiss import FaissIndex
+from indexes.vectors.open import new_index, open_index
 from indexes.vectors.spec import VectorSpec
 from indexes.vectors.stored import VECTORS
 from infra.errors import InputError, IntegrityError, PolicyError, SetupError
@@ -66,7 +66,7 @@ def build_index(
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-2):
         raise InputError("the vectors are not of unit length: embed the chunks again")
     folder.mkdir(parents=True, exist_ok=True)
-    index = FaissIndex(spec)
+    index = new_index(spec)
     index.build(vectors)
     index.save(folder)
     lexical = LexicalIndex()
@@ -107,7 +107,7 @@ def load_index(folder: Path, embedder: Embedder, retrieval: RetrievalSpec | None
         raise IntegrityError(f"{folder / CHUNKS}: missing or damaged; build the index again") from error
     if len(chunks) != card.chunks:
         raise IntegrityError(f"{folder}: holds {len(chunks)} chunks of {card.chunks}; build the index again")
-    index = FaissIndex.load(folder, card.spec)
+    index = open_index(folder, card.spec)
     if (index.count, index.dimension) != (card.chunks, card.dimension):
         raise IntegrityError(
             f"{folder}: {index.count} vectors of {index.dimension} numbers for {card.chunks} chunks of "
