@@ -108,14 +108,19 @@ def compare(
     values = {name: getattr(base, name) for name in VectorSpec.model_fields}  # not what a larger spec adds
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        np.save(Path(name) / "queries.npy", queries)
-        np.save(Path(name) / "floors.npy", _floors(vectors, queries))
+        write_questions(Path(name), vectors, queries)
         for number, kind in enumerate(kinds, 1):
             asked = VectorSpec(**{**values, "kind": kind})
             rows.append(_row(asked, vectors, Path(name), need))
             if progress:
                 progress(number, len(kinds))
     return rows
+
+
+def write_questions(folder: Path, vectors: Vectors, queries: Vectors) -> None:
+    """Write what `in_a_fresh_process` asks the indexes whose folders lie in `folder`."""
+    np.save(folder / "queries.npy", queries)
+    np.save(folder / "floors.npy", _floors(vectors, queries))
 
 
 def _floors(vectors: Vectors, queries: Vectors) -> Vectors:
@@ -145,7 +150,7 @@ def _row(spec: VectorSpec, vectors: Vectors, folder: Path, need: IndexNeed) -> C
         return row.model_copy(update={"note": str(error)})
     build_s = time.perf_counter() - begun
     index.save(place)
-    measured = _in_a_fresh_process(spec, place)
+    measured = in_a_fresh_process(spec, place)
     return row.model_copy(
         update={
             "build_s": build_s,
@@ -174,7 +179,8 @@ def _updates_s(index: VectorIndex, vectors: Vectors) -> float:
     return time.perf_counter() - begun
 
 
-def _in_a_fresh_process(spec: VectorSpec, place: Path) -> Measured:
+def in_a_fresh_process(spec: VectorSpec, place: Path) -> Measured:
+    """The saved index in `place`, measured by a process that does nothing else. Raises SetupError when it fails."""
     command = [sys.executable, "-m", "indexes.vectors.compare", str(place), spec.model_dump_json()]
     environment = {**os.environ, **settings().quiet_environment()}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -88,6 +88,7 @@ class DiskProcess:
         except BrokenPipeError as error:
             raise _EndedError(self._last_lines()) from error
         except TimeoutError as error:
+            self._child.kill()
             self.end()
             raise TryAgainError(
                 f"DiskANN did not {header['do']} within {seconds:g} s; its process was ended"
@@ -154,7 +155,8 @@ class DiskSearcher:
             "dimension": dimension,
             "beam": BEAM,
         }
-        self._seconds = seconds
+        self.seconds = seconds
+        """In which an answer must come."""
         self._process: DiskProcess | None = None
         self._lock = threading.Lock()
 
@@ -183,9 +185,9 @@ class DiskSearcher:
         try:
             if self._process is None:
                 self._process = DiskProcess()
-                self._process.ask(self._opening, b"", self._seconds)
+                self._process.ask(self._opening, b"", self.seconds)
             body = np.ascontiguousarray(query, "<f4").tobytes()
-            found = self._process.ask({"do": "search", "k": k, "complexity": complexity}, body, self._seconds)
+            found = self._process.ask({"do": "search", "k": k, "complexity": complexity}, body, self.seconds)
         except (SetupError, TryAgainError):
             self._process = None
             raise
