@@ -17,6 +17,7 @@ from indexes.loaders.isolated import IsolatedReader
 from indexes.loaders.markdown import read_markdown
 from indexes.loaders.spec import CorpusSpec
 from infra.errors import InputError
+from infra.store import folder_manifest, value_digest
 from tests.fuzz.folder import KINDS, write_folder
 from tests.fuzz.judge import judge
 
@@ -35,6 +36,9 @@ def test_names_that_cannot_be_shown_are_refused_and_written_out(tmp_path: Path) 
     docs.mkdir()
     for name in (b"latin-\xfc.md", b"two\nlines.md", b"good.md"):
         (docs / name.decode("utf-8", "surrogateescape")).write_text("Text.", "utf-8")
+    before = value_digest(folder_manifest("source", docs))
+    (docs / os.fsdecode(b"latin-\xfc.md")).write_text("Other.", "utf-8")
+    assert value_digest(folder_manifest("source", docs)) != before, "the key of the stage that reads them"
     found = load_corpus(CorpusSpec(documents="docs"), tmp_path)
     assert [document.id for document in found.documents] == ["good.md"]
     assert [item.id for item in found.quarantined] == [r"latin-\udcfc.md", r"two\nlines.md"]
