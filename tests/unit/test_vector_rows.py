@@ -2,7 +2,7 @@
 
 import pytest
 
-from evaluation.vector_rows import vector_rows
+from evaluation.benches.retrieving.vectors import vector_rows
 from indexes.vectors.spec import VectorSpec
 from tests.environment import needs_disk
 
