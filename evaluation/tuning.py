@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from evaluation.comparison import Paired, compare_slices
 from evaluation.retrieval import context_precision, context_recall, retrieval_scores, within_budget
+from indexes.build import IndexSpec
 from indexes.chunkers.spec import ChunkSpec
 from indexes.embedder import EmbedSpec
 from indexes.hybrid import RetrievalSpec
@@ -102,6 +103,23 @@ class Candidate(Spec):
     def retrieval(self) -> RetrievalSpec:
         """The search as its spec."""
         return RetrievalSpec.model_validate(self.search)
+
+    def kept_for(self, index: IndexSpec) -> IndexSpec:
+        """`index` with all that this search asks of it."""
+        search = self.retrieval
+        late = search.rerank is not None and search.rerank.kind == "late-interaction"
+        needed = {"token_vectors": late, "graph": search.pattern == "graph"}
+        return index.model_copy(update={name: True for name, is_needed in needed.items() if is_needed})
+
+    def proposed(self, index: IndexSpec) -> dict[str, Any]:
+        """The sections of a policy file that make this setting; fields that are as usual are left out."""
+        sections = {
+            "chunking": self.indexing.chunking,
+            "embedding": self.indexing.embedding,
+            "index": self.kept_for(index),
+        }
+        plain = {name: spec.model_dump(mode="json", exclude_defaults=True) for name, spec in sections.items()}
+        return {**plain, "answering": {"search": self.retrieval.model_dump(mode="json", exclude_defaults=True)}}
 
 
 class RoundRow(Spec):
@@ -201,8 +219,9 @@ def _candidate(
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, Mapping):
-        return " ".join(str(item) for item in value.values())
+    if isinstance(value, Mapping):  # a reranker: its kind, and what is not as usual
+        changed = RerankSpec.model_validate(value).model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
+        return " ".join([value["kind"], *(f"{name} {item}" for name, item in changed.items())])
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -63,14 +63,10 @@ def _index(run: Recording, made_by: Indexing, spec: IndexSpec, label: str) -> Ar
 
 def _indexes(run: Recording, found: list[Candidate]) -> dict[str, ArtifactRef]:
     """Name of an Indexing → its index, with all that one of the candidates asks of it."""
-    searches = [candidate.retrieval for candidate in found]
-    needed = {
-        "token_vectors": any(search.rerank and search.rerank.kind == "late-interaction" for search in searches),
-        "graph": any(search.pattern == "graph" for search in searches),
-    }
     spec = run.policy.section("index", IndexSpec)
-    spec = spec.model_copy(update={name: True for name, asked in needed.items() if asked})
-    return {indexing.name: _index(run, indexing, spec, str(number)) for number, indexing in enumerate(indexings(found))}
+    for candidate in found:
+        spec = candidate.kept_for(spec)
+    return {made_by.name: _index(run, made_by, spec, str(number)) for number, made_by in enumerate(indexings(found))}
 
 
 def tune_stages(run: Recording, spec: TuneSpec) -> TuneSummary:
@@ -94,6 +90,7 @@ def tune_stages(run: Recording, spec: TuneSpec) -> TuneSummary:
         cases=cases,
         corpus=run.ref("drop-duplicates", "corpus"),
         spec=spec,
+        index=run.policy.section("index", IndexSpec),
     )
     return TuneSummary(
         **run.summary().model_dump(),

@@ -7,7 +7,7 @@ import yaml
 from evaluation.comparison import Paired
 from evaluation.retrieval import measurable
 from evaluation.tuning import Candidate, TuneSpec, halving, proof, tuning_scores
-from indexes.build import load_index
+from indexes.build import IndexSpec, load_index
 from indexes.embedder import open_embedder
 from indexes.hybrid import HybridRetriever
 from indexes.types import Passage
@@ -120,15 +120,14 @@ def prove_setting(
     cases: ArtifactRef,
     corpus: ArtifactRef,
     spec: TuneSpec,
+    index: IndexSpec,
 ) -> StageResult:
     """The winner against the setting of now on the gate cases, and the proposal that a person may take from it."""
     asked, bench = _measured(cases, PROVED), _Bench(indexes, spec)
     before, after = bench.scores(current, asked), bench.scores(winner, asked)
     formats = {document.id: document.media for document in documents_of(corpus)}
     rows = proof(before, after, asked, spec.metric, formats)
-    proposal = yaml.safe_dump(
-        {**winner.indexing.model_dump(mode="json"), "answering": {"search": winner.search}}, sort_keys=False
-    )
+    proposal = yaml.safe_dump(winner.proposed(index), sort_keys=False)
     with artifact_store().writing("retrieval-proposal") as draft:
         write_atomic(draft.folder / "proposal.yaml", proposal)
         write_atomic(draft.folder / "proof.json", canonical_json([row.model_dump(mode="json") for row in rows]))

@@ -19,9 +19,11 @@ from evaluation.tuning import (
     sample_sizes,
     tuning_scores,
 )
+from indexes.build import IndexSpec
 from indexes.chunkers.spec import ChunkSpec
 from indexes.embedder import EmbedSpec
 from indexes.hybrid import RetrievalSpec
+from indexes.rerankers import RerankSpec
 from indexes.types import Chunk, Passage
 from infra.errors import InputError, PolicyError
 from models.types import Case
@@ -52,6 +54,21 @@ def test_the_grid_is_named_by_what_changes_and_holds_nothing_twice() -> None:
     assert found[0].retrieval == RetrievalSpec()
     assert found[5].retrieval.lexical_weight == 2.5
     assert candidates(NOTHING, NOW, RetrievalSpec()) == found[:1]
+
+
+def test_a_proposal_has_all_that_the_setting_asks_for() -> None:
+    rerankers = (RerankSpec(weight=2.0), RerankSpec(kind="cross-encoder", model="reader"))
+    spec = NOTHING.model_copy(update={"rerankers": rerankers, "patterns": ("graph",)})
+    _, late, crossed = candidates(spec, NOW, RetrievalSpec(k=20))
+    assert late.name == "pattern=graph, rerank=late-interaction weight 2.0"
+    assert crossed.name == "pattern=graph, rerank=cross-encoder model reader"
+    assert late.proposed(IndexSpec(m=16)) == {
+        "chunking": {},
+        "embedding": {},
+        "index": {"m": 16, "token_vectors": True, "graph": True},
+        "answering": {"search": {"pattern": "graph", "k": 20, "rerank": {"weight": 2.0}}},
+    }
+    assert crossed.kept_for(IndexSpec()) == IndexSpec(graph=True)
 
 
 def test_every_encoder_meets_every_chunking() -> None:
