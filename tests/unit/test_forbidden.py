@@ -23,7 +23,7 @@ from indexes.embedder import EmbedSpec, open_embedder
 from indexes.fake import HashingEmbedder
 from indexes.hybrid import HybridRetriever, PatternName, RetrievalSpec
 from indexes.retriever import MODES, Mode
-from indexes.tokens import write_token_vectors
+from indexes.tokens import tokenwise, write_token_vectors
 from indexes.types import Chunk, Document, Passage
 from models.answering.fake import SPEC, fake_pipeline
 from models.answering.patterns.choose import pattern_for
@@ -235,7 +235,8 @@ def test_a_parent_shows_text_under_its_own_labels_alone(strategy: str) -> None:
 @pytest.fixture(scope="module")
 def reranked(tmp_path_factory: pytest.TempPathFactory) -> HybridRetriever:
     """With the real encoder, whose token vectors rerank."""
-    folder, embedder, chunks = tmp_path_factory.mktemp("tokens"), open_embedder(EmbedSpec()), chunks_of("recursive")
+    folder, chunks = tmp_path_factory.mktemp("tokens"), chunks_of("recursive")
+    embedder = tokenwise(open_embedder(EmbedSpec()))
     caches = EmbeddingCache(folder / "a"), EmbeddingCache(folder / "b")
     write_token_vectors(folder / "tokens", chunks, embedder, *caches)
     vectors = embedder.passages([chunk.embedding_text for chunk in chunks])
