@@ -113,9 +113,10 @@ def _check_retrieval(policy: Policy) -> None:
 
 def _check_model(policy: Policy) -> None:
     """A folder that is missing is said now, not after the servers have started."""
-    base = policy.section("model", ModelSpec).base
-    folder = policy.folder(base)
+    model = policy.section("model", ModelSpec)
+    base, folder = model.base, model.folder(policy)
     if not folder.is_dir() and (not is_hub_id(base) or folder.parent.is_dir()):  # `models/typo` beside the policy file
         raise PolicyError(
-            f"{policy.path}: model.base: {base!r} is neither a folder nor a Hugging Face id such as org/name"
+            f"{policy.path}: model.base: {base!r} is neither a folder nor a Hugging Face id such as org/name; "
+            "`starter` is the model that comes with the project"
         )

@@ -19,6 +19,7 @@ from infra.errors import InputError, SetupError
 from infra.settings import ROOT, settings
 
 _START_S = 120.0
+_END_S = 5.0
 _TAIL = 4096
 """Bytes at the end of what a process printed, in which its last error stands."""
 
@@ -101,6 +102,8 @@ class IsolatedReader:
 
     def _death(self, process: "subprocess.Popen[str]") -> str:
         """Why a document ended the reading process, which is stopped."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_S)  # what ended it must not be hidden by the signal that _stop sends
         printed = self._last_error()
         self._stop()
         if "MemoryError" in printed or process.returncode == -signal.SIGKILL:

@@ -19,9 +19,9 @@ def written(folder: Path, sections: object) -> Policy:
 
 @pytest.fixture
 def sample() -> dict[str, Any]:
-    """The project's own sections, with a model that is there."""
+    """The project's own sections."""
     sections: dict[str, Any] = yaml.safe_load((ROOT / "sluice.yaml").read_text("utf-8"))
-    return sections | {"model": {"base": str(ROOT / "models" / "starter" / "weights")}}
+    return sections
 
 
 @pytest.mark.parametrize(
