@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
@@ -15,6 +15,7 @@ from indexes.chunkers.spec import ChunkSpec
 from indexes.embedder import EmbedSpec
 from indexes.hybrid import RetrievalSpec
 from indexes.rerankers import RerankSpec
+from indexes.retriever import Mode
 from indexes.types import Passage
 from infra.errors import InputError, PolicyError
 from infra.settings import Spec
@@ -23,6 +24,11 @@ from models.types import Case
 
 CURRENT = "as now"
 """Name of the candidate that changes nothing: always the first."""
+
+WITH_PARENTS = ("parent-child", "sentence-window")
+"""Patterns that are ways of chunking."""
+MEASURED = ("naive", "graph", *WITH_PARENTS)
+"""Patterns that find passages without a model's help, so that retrieval alone can be measured."""
 
 Measure = Callable[["Candidate", Sequence[str]], Sequence[float]]
 """(candidate, case ids) → a score a case, higher is better."""
@@ -44,9 +50,10 @@ class TuneSpec(Spec):
     """Ways of chunking: each the fields of section `chunking` that it changes. Every one is indexed anew."""
     embeddings: tuple[dict[str, Any], ...] = ()
     """Encoders: each the fields of section `embedding` that it changes. Each is indexed anew, in every chunking."""
-    patterns: tuple[str, ...] = ()
-    """Retrieval patterns by name."""
-    modes: tuple[str, ...] = ("dense", "lexical", "hybrid")
+    patterns: tuple[Literal["naive", "graph"], ...] = ()
+    """Retrieval patterns. Windows and parents are ways of chunking; patterns that ask the model cannot be measured by
+    retrieval alone."""
+    modes: tuple[Mode, ...] = ("dense", "lexical", "hybrid")
     """Vectors, words, or both."""
     weights: tuple[ListWeights, ...] = (
         ListWeights(dense=1, lexical=1),
@@ -145,7 +152,7 @@ class TuneResult(Spec):
     winner: Candidate
     rounds: tuple[Round, ...]
     asked: int
-    """Questions asked in all; the whole grid would have taken candidates × questions."""
+    """Questions asked in all (`questions_taken`)."""
 
     def table(self) -> list[dict[str, Any]]:
         """A row a candidate and round."""
@@ -159,8 +166,14 @@ class TuneResult(Spec):
 def candidates(spec: TuneSpec, indexing: Indexing, search: RetrievalSpec) -> list[Candidate]:
     """The grid around the setting of now, which comes first; no setting twice, those with one index in a row.
 
-    Raises: PolicyError naming the candidate whose values do not fit, or when the grid is larger than allowed.
+    Raises: PolicyError naming the candidate whose values do not fit, when the grid is larger than allowed, or when the
+    pattern of now is none that can be measured here.
     """
+    if search.pattern not in MEASURED:
+        raise PolicyError(
+            f"tuning: retrieval alone cannot be measured with answering.search.pattern {search.pattern}; "
+            f"tune with one of {', '.join(MEASURED)}"
+        )
     found: dict[str, Candidate] = {}
     searches = ({}, *_searches(spec, search.mode))
     for parts in itertools.product(({}, *spec.chunkings), ({}, *spec.embeddings), searches):
@@ -206,11 +219,13 @@ def _candidate(
     ]
     name = ", ".join(told) or CURRENT
     try:
-        new = [type(part).model_validate({**before, **c}) for before, (part, c) in zip(old, parts, strict=True)]
+        new = [{**before, **changes} for before, (_, changes) in zip(old, parts, strict=True)]
+        made_by = Indexing.model_validate({"chunking": new[0], "embedding": new[1]})
+        if new[2]["pattern"] in WITH_PARENTS:  # says how chunks were made, so it follows them
+            strategy = made_by.chunking.strategy
+            new[2]["pattern"] = strategy if strategy in WITH_PARENTS else "naive"
         return Candidate(
-            name=name,
-            indexing=Indexing.model_validate({"chunking": new[0], "embedding": new[1]}),
-            search=new[2].model_dump(mode="json"),
+            name=name, indexing=made_by, search=RetrievalSpec.model_validate(new[2]).model_dump(mode="json")
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -237,6 +252,15 @@ def sample_sizes(number: int, questions: int, spec: TuneSpec) -> list[int]:
         rounds += 1
     wanted = (math.ceil(questions / spec.eta ** (rounds - 1 - done)) for done in range(rounds))
     return [min(questions, max(spec.least_questions, size)) for size in wanted]
+
+
+def questions_taken(number: int, questions: int, spec: TuneSpec) -> int:
+    """Questions that halving asks in all; the whole grid takes candidates × questions."""
+    taken = before = 0
+    for size in sample_sizes(number, questions, spec):
+        taken += number * (size - before)
+        number, before = math.ceil(number / spec.eta), size
+    return taken
 
 
 def halving(found: Sequence[Candidate], questions: Sequence[str], measure: Measure, spec: TuneSpec) -> TuneResult:

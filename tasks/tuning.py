@@ -6,7 +6,7 @@ import yaml
 
 from evaluation.comparison import Paired
 from evaluation.retrieval import measurable
-from evaluation.tuning import Candidate, TuneSpec, halving, proof, tuning_scores
+from evaluation.tuning import Candidate, TuneSpec, halving, proof, questions_taken, tuning_scores
 from indexes.build import IndexSpec, load_index
 from indexes.embedder import open_embedder
 from indexes.hybrid import HybridRetriever
@@ -80,7 +80,7 @@ def search_settings(
     """Successive halving of the candidates on the validation cases; the winner's place is `metrics["winner"]`."""
     bench, asked = _Bench(indexes, spec), {case.id: case for case in _measured(cases, SEARCHED)}
     progress = progress_logger("search-settings", "questions")
-    done, most = 0, len(found) * len(asked)
+    done, most = 0, questions_taken(len(found), len(asked), spec)
 
     def measure(candidate: Candidate, names: Sequence[str]) -> list[float]:
         nonlocal done
@@ -107,7 +107,8 @@ def search_settings(
         table=result.table(),
         notes=[
             f"**{result.winner.name}** has the highest {spec.metric} of {len(found)} candidates: {last.mean:.4f} on "
-            f"{len(asked)} validation cases. {result.asked} questions were asked; the whole grid takes {most}.",
+            f"{len(asked)} validation cases. {result.asked} questions were asked; the whole grid takes "
+            f"{len(found) * len(asked)}.",
         ],
     )
 

@@ -93,8 +93,8 @@ def test_a_better_setting_is_proposed_with_its_proof(
 
 
 def test_a_grid_that_does_not_fit_stops_before_anything_is_read(project: Project) -> None:
-    with pytest.raises(PolicyError, match="tuning: candidate 'mode=sparse': mode"):
-        run(modes=("sparse",))
+    with pytest.raises(PolicyError, match=r"tuning: candidate 'max_tokens=1': chunking\.max_tokens: "):
+        run(chunkings=({"max_tokens": 1},))
     assert not (project.home / "store").exists()
 
 

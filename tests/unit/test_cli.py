@@ -184,6 +184,16 @@ def test_the_table_of_compared_indexes(console: Console) -> None:
     assert "not hnsw: [/b]" in text
 
 
+def test_the_tables_of_a_search_and_what_it_proposes(console: Console) -> None:
+    rounds = [{"round": 1, "questions": 9, "candidate": "mode=[dense]", "mean": 0.123456, "kept": True}]
+    proof = [{"slice": "all", "difference": 0.5, "low": None}]
+    told = {"rounds": rounds, "proof": proof, "verdict": "PASS", "winner": "mode=[dense]", "proposal": "k: [8]\n"}
+    print_result(told, console)
+    text = console.export_text()
+    for part in ("mode=[dense] │ 0.1235 │ True", "all   │ 0.5        │ –", "winner: mode=[dense]", "k: [8]"):
+        assert part in text
+
+
 def test_the_table_of_a_run(console: Console) -> None:
     row = {"status": "cached", "seconds": 0.04, "computed": 0, "total": 12}
     print_result({"stages": {"embed": row}, "verdict": "UNCHANGED", "seconds": 3.2}, console)

@@ -16,6 +16,7 @@ from evaluation.tuning import (
     candidates,
     halving,
     indexings,
+    questions_taken,
     sample_sizes,
     tuning_scores,
 )
@@ -85,9 +86,9 @@ def test_every_encoder_meets_every_chunking() -> None:
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"chunkings": ({"max_tokens": 1},)}, "candidate 'max_tokens=1': max_tokens: "),
-        ({"chunkings": ({"strateggy": "fixed"},)}, "candidate 'strateggy=fixed': strateggy: Extra inputs"),
-        ({"modes": ("sparse",)}, "candidate 'mode=sparse': mode: "),
+        ({"chunkings": ({"max_tokens": 1},)}, "candidate 'max_tokens=1': chunking.max_tokens: "),
+        ({"chunkings": ({"strateggy": "fixed"},)}, "candidate 'strateggy=fixed': chunking.strateggy: Extra inputs"),
+        ({"k": (8, 900)}, "candidate 'k=900': k: Input should be less than"),
         ({"k": (1, 2, 3), "most_candidates": 3}, "4 candidates, but most_candidates is 3; search fewer values"),
     ],
 )
@@ -96,6 +97,19 @@ def test_values_that_do_not_fit(values: dict[str, object], says: str) -> None:
     with pytest.raises(PolicyError, match=r"^tuning: ") as raised:
         candidates(spec, NOW, RetrievalSpec())
     assert says in str(raised.value)
+
+
+def test_a_pattern_that_is_a_way_of_chunking_follows_it() -> None:
+    spec = NOTHING.model_copy(update={"chunkings": ({"strategy": "sentence-window"}, {"strategy": "fixed"})})
+    parents = Indexing(chunking=ChunkSpec(strategy="parent-child"), embedding=EmbedSpec())
+    found = candidates(spec, parents, RetrievalSpec(pattern="parent-child"))
+    assert [one.retrieval.pattern for one in found] == ["parent-child", "sentence-window", "naive"]
+
+
+@pytest.mark.parametrize("pattern", ["hyde", "self-query", "multi-query", "corrective", "agentic"])
+def test_a_pattern_that_retrieval_alone_does_not_show(pattern: str) -> None:
+    with pytest.raises(PolicyError, match=f"{pattern}; tune with one of naive, graph"):
+        candidates(NOTHING, NOW, RetrievalSpec.model_validate({"pattern": pattern}))
 
 
 def test_rounds_keep_a_third_on_three_times_the_questions() -> None:
@@ -111,7 +125,7 @@ def test_rounds_keep_a_third_on_three_times_the_questions() -> None:
     assert [row.candidate for row in result.rounds[0].rows if row.kept] == ["k=6", "k=5", CURRENT]
     assert [row.candidate for row in result.rounds[1].rows if row.kept] == ["k=6"]
     assert [row.mean for row in result.rounds[1].rows] == pytest.approx([0.6, 0.5, 0.4])
-    assert result.asked == 9 * 30 + 3 * 60
+    assert result.asked == questions_taken(9, 90, TuneSpec(least_questions=1)) == 9 * 30 + 3 * 60
     assert result.table()[9] == {
         "round": 2, "questions": 90, "candidate": "k=6", "mean": pytest.approx(0.6), "kept": True,
     }  # fmt: skip
