@@ -80,7 +80,7 @@ def build(
     return StageResult(refs={"index": draft.stored()}, computed=len(rows), total=len(rows))
 
 
-@stage("evaluation/retrieval.py", *RETRIEVING)
+@stage("evaluation/normalization.py", "evaluation/retrieval.py", *RETRIEVING)
 def check_retrieval(
     index: ArtifactRef, cases: ArtifactRef, spec: RetrievalSpec, embedding: EmbedSpec, splits: list[str]
 ) -> StageResult:

@@ -22,6 +22,7 @@ from tasks.policy import StageResult, artifact_store, progress_logger, stage
 SEARCHING = (
     "evaluation/tuning.py",
     "evaluation/comparison.py",
+    "evaluation/normalization.py",
     "evaluation/retrieval.py",
     "evaluation/intervals.py",
     "tasks/tuning.py",
