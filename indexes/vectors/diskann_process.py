@@ -6,6 +6,7 @@ answers go to a copy of that descriptor, and what the library writes goes to sta
 """
 
 import fcntl
+import importlib
 import json
 import os
 import select
@@ -14,7 +15,6 @@ import struct
 import sys
 from typing import Any, BinaryIO
 
-import diskannpy  # type: ignore[import-not-found]  # it is in the other environment only
 import numpy as np
 
 LENGTH = struct.Struct("<I")
@@ -61,12 +61,13 @@ class _Holder:
     """The one index of this process."""
 
     def __init__(self) -> None:
+        self._library = importlib.import_module("diskannpy")  # in the other environment only
         self._index: Any = None
 
     def answer(self, header: dict[str, Any], body: bytes) -> bytes:
         """The numbers that a request is answered with."""
         if header["do"] == "build":
-            diskannpy.build_disk_index(
+            self._library.build_disk_index(
                 data=header["vectors"],
                 distance_metric="l2",
                 index_directory=header["folder"],
@@ -80,7 +81,7 @@ class _Holder:
             )
             return b""
         if header["do"] == "open":
-            self._index = diskannpy.StaticDiskIndex(
+            self._index = self._library.StaticDiskIndex(
                 index_directory=header["folder"],
                 num_threads=1,
                 beam_width=header["beam"],

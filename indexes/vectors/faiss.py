@@ -37,6 +37,8 @@ class FaissIndex:
         self._index: Any = None
         self._stored: StoredVectors | None = None
         """Vectors beside the codes of a quantized kind; the other kinds hold them in the FAISS index."""
+        self._unmasked: dict[int, Any] = {}
+        """Search parameters by depth."""
         self._removed = np.zeros(0, np.bool_)
         self._built = 0
         self._growing = True
@@ -63,6 +65,7 @@ class FaissIndex:
         rows = matrix(vectors)
         self.spec.check(*rows.shape)
         self._index = kinds.make(self.spec, rows)
+        self._unmasked = {}
         self._stored = StoredVectors(rows) if self.spec.kind in QUANTIZED else None
         self._removed = np.zeros(len(rows), np.bool_)
         self._built, self._growing = len(rows), True
@@ -93,17 +96,21 @@ class FaissIndex:
         return kept
 
     def search(self, query: Vectors, k: int, allowed: Mask | None = None) -> tuple[Rows, Vectors]:
-        """See VectorIndex. Few allowed rows, or too few found through the index: exact over the allowed rows."""
+        """See VectorIndex.
+
+        Few allowed rows, too few found through the index, or a tie about the last place: exact over the allowed rows.
+        """
         if query.shape != (self.dimension,):
             raise InputError(f"the query has shape {query.shape}, the index vectors of {self.dimension} numbers")
         mask = open_rows(allowed, self._removed)
         opened = self.count if mask is None else int(mask.sum())
-        if self.spec.kind not in EXACT and opened > max(EXACT_ROWS, k):
-            depth = min(self.spec.depth(k, behind_mask=opened < self.count), opened)
-            asked = kinds.parameters(self.spec, self._index, depth, mask)
+        if opened > max(EXACT_ROWS, k):
+            exact = self.spec.kind in EXACT
+            depth = k + 1 if exact else min(self.spec.depth(k, behind_mask=opened < self.count), opened)
+            asked = self._parameters(depth, mask)
             scores, rows = self._index.search(np.ascontiguousarray(query[None]), depth, params=asked)
             found = rows[0] >= 0
-            if found.sum() >= k:
+            if found.sum() >= k and not (exact and scores[0][k - 1] == scores[0][k]):
                 return self._ranked(query, k, rows[0][found], scores[0][found])
         return self._vectors().best(query, k, None if mask is None else np.flatnonzero(mask).astype(np.int64))
 
@@ -138,6 +145,14 @@ class FaissIndex:
         if self._stored is not None:
             return self._stored
         return StoredVectors(kinds.vectors_in(self._index, self.spec.kind))
+
+    def _parameters(self, depth: int, mask: Mask | None) -> Any:
+        """Making them takes a twentieth of a search by HNSW: those without a mask are kept."""
+        if mask is not None:
+            return kinds.parameters(self.spec, self._index, depth, mask)
+        if depth not in self._unmasked:
+            self._unmasked[depth] = kinds.parameters(self.spec, self._index, depth, None)
+        return self._unmasked[depth]
 
     def _ranked(self, query: Vectors, k: int, rows: Rows, scores: Vectors) -> tuple[Rows, Vectors]:
         if self._stored is not None:

@@ -119,6 +119,8 @@ def parameters(spec: VectorSpec, index: Any, depth: int, mask: Mask | None) -> A
     if mask is not None:
         wanted["sel"] = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
         share = float(mask.mean())
+    if spec.kind in EXACT:
+        return faiss.SearchParameters(**wanted)
     if spec.kind not in IVF:
         return faiss.SearchParametersHNSW(efSearch=max(spec.ef_search, depth), **wanted)
     nprobe = spec.probes(lists_of(index).nlist, share)
