@@ -1,9 +1,10 @@
-# Sluice: `make` shows what there is. Everything installs into .venv and .venv-engine; state lives in .sluice.
+# Sluice: `make` shows what there is. Everything installs into .venv, .venv-engine and .venv-disk; state lives in .sluice.
 SHELL := /bin/bash
 PYTHON ?= python3.11
 PIP := -m pip --disable-pip-version-check --quiet
 MAIN := .venv/.locked
 ENGINE := .venv-engine/.locked
+DISK := .venv-disk/.locked
 ENGINE_LIST := $(shell if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then echo gpu; else echo cpu; fi)
 LOCKS := infra/locks
 export OMP_NUM_THREADS ?= 1
@@ -15,8 +16,8 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo "  make bench-NAME Run one benchmark, e.g. make bench-retrieval"
 
-setup: ## Install both environments (seconds when nothing changed)
-	@$(MAKE) --no-print-directory -j2 $(MAIN) $(ENGINE)
+setup: ## Install the three environments (seconds when nothing changed)
+	@$(MAKE) --no-print-directory -j3 $(MAIN) $(ENGINE) $(DISK)
 
 $(MAIN): $(LOCKS)/main.txt $(LOCKS)/test.txt pyproject.toml
 	@echo "setting up .venv ($$(wc -l < $(LOCKS)/main.txt) pinned packages)"
@@ -31,6 +32,13 @@ $(ENGINE): $(LOCKS)/engine-$(ENGINE_LIST).txt
 	@test -x .venv-engine/bin/python || $(PYTHON) -m venv .venv-engine
 	@grep '^torch==' $< | xargs .venv-engine/bin/python $(PIP) install
 	@.venv-engine/bin/python $(PIP) install --no-deps -r $<
+	@touch $@
+
+$(DISK): $(LOCKS)/disk.txt
+	@echo "setting up .venv-disk ($$(wc -l < $<) pinned packages)"
+	@test -x .venv-disk/bin/python || $(PYTHON) -m venv .venv-disk
+	@.venv-disk/bin/python $(PIP) install --no-deps -r $<
+	@.venv-disk/bin/python -I -OO -c 'import diskannpy'
 	@touch $@
 
 run: setup ## The whole lifecycle on the sample project, to a promoted release
@@ -60,7 +68,7 @@ bench: setup ## Run every benchmark and write docs/benchmarks.md
 bench-%: setup
 	@.venv/bin/sluice bench $*
 
-clean: ## Remove state and caches; the environments stay (rm -rf .venv .venv-engine removes those)
+clean: ## Remove state and caches; the environments stay (rm -rf .venv .venv-* removes those)
 	@if [ -x .venv/bin/sluice ]; then .venv/bin/sluice down; fi
 	@rm -rf .sluice .mypy_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
 	@find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

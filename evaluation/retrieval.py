@@ -167,6 +167,11 @@ def retrieval_scores(passages: Sequence[Passage], case: Case) -> dict[str, float
     return scores
 
 
+def measurable(cases: Sequence[Case]) -> list[Case]:
+    """The cases that retrieval is measured with: answerable ones that name relevant documents."""
+    return [case for case in cases if case.documents and case.expected == "answer"]
+
+
 def measure_retrieval(
     retriever: HybridRetriever, cases: Sequence[Case], access: frozenset[str] | None = None
 ) -> dict[str, RetrievalReport]:
@@ -174,7 +179,7 @@ def measure_retrieval(
 
     Raises: InputError when no case has a relevant document.
     """
-    asked = [case for case in cases if case.documents and case.expected == "answer"]
+    asked = measurable(cases)
     if not asked:
         raise InputError("no case names a relevant document: retrieval cannot be measured")
     labels = retriever.labels if access is None else access

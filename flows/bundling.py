@@ -4,6 +4,7 @@ from evaluation.load import LoadSpec
 from evaluation.metrics import JUDGE_VERSION
 from flows.recording import Recording
 from indexes.embedder import EmbedSpec
+from indexes.rerankers import pinned
 from infra.cost import CostSpec
 from infra.store import ArtifactRef, code_version
 from models.answering.guardrails import GuardPolicy
@@ -30,9 +31,12 @@ def bundle(run: Recording, model: ModelPart) -> Release:
 
 
 def _answering(run: Recording) -> AnswerSpec:
-    """The request path with the encoder that the index was built with."""
-    embedding = run.policy.section("embedding", EmbedSpec)
-    return run.policy.section("answering", AnswerSpec).model_copy(update={"embedding": embedding})
+    """The request path with the encoder that the index was built with and the weights that rerank now."""
+    answering = run.policy.section("answering", AnswerSpec)
+    search, root = answering.search, run.policy.path.parent.resolve()
+    if search.rerank:
+        search = search.model_copy(update={"rerank": pinned(search.rerank, root)})
+    return answering.model_copy(update={"embedding": run.policy.section("embedding", EmbedSpec), "search": search})
 
 
 def starter_release(run: Recording) -> Release:

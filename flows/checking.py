@@ -3,11 +3,13 @@
 from evaluation.canary import CanaryPolicy
 from evaluation.gate import GatePolicy
 from evaluation.load import LoadSpec
+from evaluation.tuning import TuneSpec
 from indexes.build import IndexSpec
 from indexes.chunkers.spec import ChunkSpec
 from indexes.embedder import EmbedSpec
 from indexes.loaders.spec import CorpusSpec
 from indexes.validation import ValidationSpec
+from indexes.vectors.choose import IndexNeed
 from infra.cost import CostSpec
 from infra.errors import PolicyError
 from infra.settings import Policy, Spec
@@ -22,6 +24,7 @@ from models.training.data import DataSpec
 from models.training.sft import TrainSpec
 from tasks.measuring import AskSpec
 from tasks.releasing import NightSpec
+from tasks.reranking import RerankerSpec
 from tasks.training import ModelSpec
 from tasks.watching import TraceSpec
 
@@ -34,8 +37,11 @@ SECTIONS: dict[str, type[Spec]] = {
     "chunking": ChunkSpec,
     "embedding": EmbedSpec,
     "index": IndexSpec,
+    "index_need": IndexNeed,
     "answering": AnswerSpec,
     "guards": GuardPolicy,
+    "tuning": TuneSpec,
+    "reranker": RerankerSpec,
     "training_data": DataSpec,
     "training": TrainSpec,
     "quantization": QuantSpec,
@@ -68,6 +74,8 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "release": RELEASE,
     "nightly": (*RELEASE, "benchmark", "traces"),
     "monitor": ("traces",),
+    "tune": (*INDEX, "tuning"),
+    "rerank": (*INDEX, "reranker"),
 }
 """Flow → the sections that it reads; one that is left out must have a default for every field."""
 
@@ -84,13 +92,31 @@ def check_policy(policy: Policy, flow: str = "") -> None:
         policy.section("guards", GuardPolicy)  # says what personal data are
     if "model" in policy.sections:
         _check_model(policy)
+    if "answering" in policy.sections:
+        _check_retrieval(policy)
+
+
+def _check_retrieval(policy: Policy) -> None:
+    """What the search needs of the index is said before anything is embedded."""
+    search, index = policy.section("answering", AnswerSpec).search, policy.section("index", IndexSpec)
+    strategy, pattern = policy.section("chunking", ChunkSpec).strategy, search.pattern
+    is_late = search.rerank is not None and search.rerank.kind == "late-interaction"
+    is_apart = pattern in ("parent-child", "sentence-window") and strategy != pattern
+    for is_lacking, asked, lacking in (
+        (is_late and not index.token_vectors, "rerank: late-interaction", "index.token_vectors: true"),
+        (pattern == "graph" and not index.graph, "pattern: graph", "index.graph: true"),
+        (is_apart, f"pattern: {pattern}", f"chunking.strategy: {pattern}"),
+    ):
+        if is_lacking:
+            raise PolicyError(f"{policy.path}: answering.search.{asked} needs {lacking}")
 
 
 def _check_model(policy: Policy) -> None:
     """A folder that is missing is said now, not after the servers have started."""
-    base = policy.section("model", ModelSpec).base
-    folder = policy.folder(base)
+    model = policy.section("model", ModelSpec)
+    base, folder = model.base, model.folder(policy)
     if not folder.is_dir() and (not is_hub_id(base) or folder.parent.is_dir()):  # `models/typo` beside the policy file
         raise PolicyError(
-            f"{policy.path}: model.base: {base!r} is neither a folder nor a Hugging Face id such as org/name"
+            f"{policy.path}: model.base: {base!r} is neither a folder nor a Hugging Face id such as org/name; "
+            "`starter` is the model that comes with the project"
         )

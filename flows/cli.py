@@ -38,6 +38,8 @@ class FlowName(StrEnum):
     EVALUATE = "evaluate"
     RELEASE = "release"
     MONITOR = "monitor"
+    TUNE = "tune"
+    RERANK = "rerank"
 
 
 class WhenBusy(StrEnum):

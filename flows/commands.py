@@ -140,7 +140,7 @@ def run_flow(
     """
     if compare and name != "index":
         raise InputError(f"--compare measures vector indexes: it goes with `sluice run index`, not {name}")
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # an error is told once, in one line
     _use_policy(path, name)
     with _watched(live) as stages, servers(settings(), _manager(), keep=False) as started:
         PROGRESS.info("servers up: %s", ", ".join(started) or "they ran already")

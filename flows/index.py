@@ -9,9 +9,11 @@ from flows.ingest import ingest_stages
 from flows.recording import Recording, RunSpec, Summary, recording
 from indexes.build import IndexSpec
 from indexes.embedder import EmbedSpec
+from indexes.vectors.choose import IndexNeed
 from models.answering.pipeline import AnswerSpec
 from models.prompts import DEFAULT
 from tasks.indexing import build, check_retrieval, compare_indexes, embed
+from tasks.policy import StageResult
 from tasks.training import take_prompt
 
 
@@ -53,6 +55,8 @@ class IndexSummary(Summary):
 
     indexes: list[dict[str, Any]] = Field(default_factory=list)
     """A row a kind: see CompareRow in indexes/vectors/compare.py."""
+    choice: list[str] = Field(default_factory=list)
+    """The kind that suits section `index_need` with the reason, then why not those that were preferred."""
 
 
 @flow(name="index", description="Ingest, embed what is new, build the index and measure retrieval.")
@@ -60,16 +64,19 @@ def index(spec: IndexRunSpec = IndexRunSpec()) -> IndexSummary:
     """From documents to a measured index; unchanged chunks are not embedded again."""
     with recording("index", spec) as run:
         index_stages(run)
-        compared = _compared(run) if spec.compare else []
-        return IndexSummary(**run.summary().model_dump(), indexes=compared)
+        if not spec.compare:
+            return IndexSummary(**run.summary().model_dump())
+        compared = _compared(run)
+        return IndexSummary(**run.summary().model_dump(), indexes=compared.table, choice=compared.notes)
 
 
-def _compared(run: Recording) -> list[dict[str, Any]]:
-    """A row a kind of vector index."""
+def _compared(run: Recording) -> StageResult:
+    """A row a kind of vector index, and the choice."""
     return run.run(
         compare_indexes,
         vectors=run.ref("embed", "vectors"),
         cases=run.ref("read-cases", "cases"),
         spec=run.policy.section("index", IndexSpec),
         embedding=run.policy.section("embedding", EmbedSpec),
-    ).table
+        need=run.policy.section("index_need", IndexNeed),
+    )

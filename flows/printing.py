@@ -2,15 +2,20 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-LINES = ("verdict", "canary", "release", "previous", "seconds", "report", "mlflow_run", "exported", "purged")
+LINES = ("verdict", "winner", "canary", "release", "previous", "seconds", "report", "mlflow_run", "exported", "purged")
 """Fields of a flow's result that people see as lines."""
+SCALED = ("memory_10m_bytes", "price_10m", "memory_1b_bytes", "price_1b")
+"""Columns of compared indexes that people see as a table of their own."""
+
+TABLES = ("rounds", "proof")
+"""Fields of a flow's result that people see as tables."""
 
 
 def print_json(value: Any) -> None:
@@ -52,16 +57,10 @@ def print_answer(answer: Mapping[str, Any], console: Console) -> None:
 
 
 def print_result(result: Mapping[str, Any], console: Console) -> None:
-    """The final table of a run."""
-    if "stages" in result:
-        table = Table(title="stages", show_edge=False)
-        for column in ("stage", "status", "seconds", "computed", "of"):
-            table.add_column(column, justify="left" if column in {"stage", "status"} else "right")
-        for name, row in result["stages"].items():
-            table.add_row(name, row["status"], f"{row['seconds']:.1f}", str(row["computed"]), str(row["total"]))
-        console.print(table)
-    if result.get("indexes"):
-        print_value([_index_row(row) for row in result["indexes"]], "vector indexes", console)
+    """The final tables and lines of a run."""
+    _tables(result, console)
+    for reason in result.get("choice", []):
+        console.print(f"  {reason}", highlight=False, markup=False)
     for answer in result.get("answers", []):
         console.print(f"\n{escape(answer['question'])}", highlight=False)
         print_answer(answer, console)
@@ -71,12 +70,33 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
             _line(name, result[name], console)
     for reason in result.get("reasons", []):
         console.print(f"  {reason}", highlight=False, markup=False)
+    if result.get("proposal"):
+        console.print(f"\n{result['proposal']}", highlight=False, markup=False)
 
 
-def _index_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A compared index as people read it: sizes in MiB, three digits."""
+def _tables(result: Mapping[str, Any], console: Console) -> None:
+    if "stages" in result:
+        table = Table(title="stages", show_edge=False)
+        for column in ("stage", "status", "seconds", "computed", "of"):
+            table.add_column(column, justify="left" if column in {"stage", "status"} else "right")
+        for name, row in result["stages"].items():
+            table.add_row(name, row["status"], f"{row['seconds']:.1f}", str(row["computed"]), str(row["total"]))
+        console.print(table)
+    if result.get("indexes"):
+        print_value([_index_row(row, SCALED, keep=False) for row in result["indexes"]], "vector indexes", console)
+        scaled = [_index_row(row, {"kind", *SCALED}, keep=True) for row in result["indexes"]]
+        print_value(scaled, "by formula, at 10 million and a billion vectors", console)
+    for name in TABLES:
+        if result.get(name):
+            print_value(result[name], name, console)
+
+
+def _index_row(row: Mapping[str, Any], columns: Collection[str], *, keep: bool) -> dict[str, Any]:
+    """A compared index as people read it, with or without these columns: sizes in MiB, three digits."""
     told = {}
     for name, value in row.items():
+        if (name in columns) != keep:
+            continue
         size = name.endswith("_bytes")
         number = value / 2**20 if size and value is not None else value
         shown = f"{number:.3g}" if isinstance(number, float) else number

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from indexes.graph import EntityGraph
 from indexes.hybrid import HybridRetriever, RetrievalSpec
 from indexes.lexical import LexicalIndex
-from indexes.rerankers import LateInteraction, Reranker, RerankSpec
+from indexes.rerankers import LateInteraction, Reranker, RerankSpec, open_cross_encoder
 from indexes.tokens import tokenwise
 from indexes.types import Chunk, Embedder, Vectors
-from indexes.vectors.faiss import FaissIndex
+from indexes.vectors.open import new_index, open_index
 from indexes.vectors.spec import VectorSpec
 from indexes.vectors.stored import VECTORS
 from infra.errors import InputError, IntegrityError, PolicyError, SetupError
@@ -66,7 +66,7 @@ def build_index(
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-2):
         raise InputError("the vectors are not of unit length: embed the chunks again")
     folder.mkdir(parents=True, exist_ok=True)
-    index = FaissIndex(spec)
+    index = new_index(spec)
     index.build(vectors)
     index.save(folder)
     lexical = LexicalIndex()
@@ -107,7 +107,7 @@ def load_index(folder: Path, embedder: Embedder, retrieval: RetrievalSpec | None
         raise IntegrityError(f"{folder / CHUNKS}: missing or damaged; build the index again") from error
     if len(chunks) != card.chunks:
         raise IntegrityError(f"{folder}: holds {len(chunks)} chunks of {card.chunks}; build the index again")
-    index = FaissIndex.load(folder, card.spec)
+    index = open_index(folder, card.spec)
     if (index.count, index.dimension) != (card.chunks, card.dimension):
         raise IntegrityError(
             f"{folder}: {index.count} vectors of {index.dimension} numbers for {card.chunks} chunks of "
@@ -128,6 +128,8 @@ def load_index(folder: Path, embedder: Embedder, retrieval: RetrievalSpec | None
 def _reranker(folder: Path, card: IndexCard, embedder: Embedder, spec: RerankSpec | None) -> Reranker | None:
     if spec is None:
         return None
+    if spec.kind == "cross-encoder":
+        return open_cross_encoder(spec)
     if not card.spec.token_vectors:
         raise PolicyError(
             "answering.search.rerank: late-interaction needs token vectors, which this index has not; set "

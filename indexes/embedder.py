@@ -23,7 +23,7 @@ from infra.store import code_version, folder_manifest, text_digest, value_digest
 SAVE_EVERY = 32
 """Vectors between two writes to the cache, unless a batch is larger: what a killed run loses at most."""
 
-_QUESTIONS = 256
+_QUESTIONS = 1024
 """Questions of which vector and token vectors are kept, so that the second to be asked for costs nothing."""
 
 

@@ -3,6 +3,7 @@
 import importlib
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -13,8 +14,10 @@ from pydantic import Field, model_validator
 from indexes.tokens import TokenEmbedder, TokenVectors
 from indexes.weights import model_folder
 from infra.errors import SetupError
-from infra.settings import Spec
+from infra.settings import Spec, settings
 from infra.store import code_version, folder_manifest, value_digest
+
+FIELD = "answering.search.rerank.model"
 
 
 class RerankSpec(Spec):
@@ -27,6 +30,8 @@ class RerankSpec(Spec):
     """Cross-encoder: a folder or a Hugging Face id. Late interaction: empty."""
     revision: str = ""
     """Commit of a Hugging Face id; empty = the newest."""
+    weights: str = ""
+    """Digest of a cross-encoder's files; set when a release is put together, and other files are refused then."""
     candidates: int = Field(50, ge=1, le=1000)
     """Best passages of the first stage that are scored; what lies below them keeps its place."""
     device: str = "cpu"
@@ -91,13 +96,16 @@ class CrossEncoderReranker:
         """
         self.spec = spec
         self._lock = threading.Lock()
-        folder = model_folder(spec.model, spec.revision, root, "rerank.model")
+        folder = model_folder(spec.model, spec.revision, root, FIELD)
+        weights = _digest(folder)
+        if spec.weights not in ("", weights):
+            raise SetupError(f"{FIELD}: {folder} holds other files than the release was measured with; restore them")
         self._model = _load(folder, spec)
         if self._model.num_labels != 1:
             raise SetupError(
-                f"rerank.model: {spec.model} gives {self._model.num_labels} scores a pair; a reranker gives one"
+                f"{FIELD}: {spec.model} gives {self._model.num_labels} scores a pair; a reranker gives one"
             )
-        parts = [folder_manifest("reranker", folder), spec.max_tokens, code_version("indexes/rerankers.py")]
+        parts = [weights, spec.max_tokens, code_version("indexes/rerankers.py")]
         self.version = value_digest(parts)[:32]
 
     def scores(self, question: str, rows: Sequence[int], texts: Sequence[str]) -> NDArray[np.float32]:
@@ -131,14 +139,21 @@ def _load(folder: Path, spec: RerankSpec) -> Any:
             model_kwargs={"use_safetensors": True, "dtype": torch.float32},
         )
     except (OSError, ValueError) as error:
-        raise SetupError(f"rerank.model: {folder} cannot be loaded: {error}") from error
+        raise SetupError(f"{FIELD}: {folder} cannot be loaded: {error}") from error
 
 
-def open_reranker(spec: RerankSpec, folder: Path, embedder: TokenEmbedder, root: Path) -> Reranker:
-    """The reranker that a policy names, for an index whose token vectors lie in `folder`.
+def _digest(folder: Path) -> str:
+    return value_digest(folder_manifest("reranker", folder))
 
-    Raises as LateInteraction.open and CrossEncoderReranker do.
-    """
-    if spec.kind == "late-interaction":
-        return LateInteraction.open(folder, embedder)
-    return CrossEncoderReranker(spec, root)
+
+def pinned(spec: RerankSpec, root: Path) -> RerankSpec:
+    """The spec bound to the files that its model has now. Raises as CrossEncoderReranker does."""
+    if spec.kind != "cross-encoder":
+        return spec
+    return spec.model_copy(update={"weights": _digest(model_folder(spec.model, spec.revision, root, FIELD))})
+
+
+@lru_cache(maxsize=2)
+def open_cross_encoder(spec: RerankSpec) -> CrossEncoderReranker:
+    """The cross-encoder that a policy names, loaded once a process; a folder is relative to the policy file."""
+    return CrossEncoderReranker(spec, settings().policy.parent)

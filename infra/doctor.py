@@ -153,7 +153,7 @@ def _embedder(_: Settings) -> Check:
 
 
 def _environments(_: Settings) -> Check:
-    found = [name for name in (".venv", ".venv-engine") if (ROOT / name / "bin" / "python").exists()]
+    found = [name for name in (".venv", ".venv-engine", ".venv-disk") if (ROOT / name / "bin" / "python").exists()]
     ok = ".venv" in found or sys.prefix != sys.base_prefix
     return Check(name="environments", ok=ok, detail=", ".join(found) or "none", fix="" if ok else "run make setup")
 

@@ -48,11 +48,12 @@ class Settings(BaseSettings):
     embedding_api_key: SecretStr = Field(SecretStr(""), description="Bearer token of `embedding.endpoint`")
     engine_kind: str = Field("", pattern="^(|vllm|transformers)$", description="Empty = vllm where .venv-engine has it")
     engine_python: Path = Field(ROOT / ".venv-engine/bin/python", description="Python of the environment with vLLM")
+    disk_python: Path = Field(ROOT / ".venv-disk/bin/python", description="Python of the environment with DiskANN")
     engine_start_timeout_s: float = Field(300, gt=0)
     corpora: Path = Field(ROOT.parent / "shared" / "corpora", description="Real public data that benches read")
     threads: int = Field(1, ge=1, description="Compute threads of one process (more is slower on shared cores)")
 
-    @field_validator("home", "policy", "engine_python", "corpora")
+    @field_validator("home", "policy", "engine_python", "disk_python", "corpora")
     @classmethod
     def _absolute(cls, path: Path) -> Path:
         """The processes that are started run in another folder: a relative path must not change its meaning."""

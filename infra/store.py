@@ -86,10 +86,15 @@ def folder_manifest(kind: str, folder: Path) -> dict[str, object]:
         raise InputError(f"{folder}: not a folder, cannot be stored as {kind}")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     entries = [
-        {"path": path.relative_to(folder).as_posix(), "sha256": file_digest(path), "size": path.stat().st_size}
+        {"path": _written(path.relative_to(folder)), "sha256": file_digest(path), "size": path.stat().st_size}
         for path in files
     ]
     return {"kind": kind, "files": entries}
+
+
+def _written(path: Path) -> str:
+    """A relative path as text; bytes of it that are no UTF-8 are written as `\\x..`, because JSON cannot hold them."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def write_atomic(path: Path, text: str) -> None:

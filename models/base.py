@@ -5,7 +5,11 @@ import shutil
 from pathlib import Path
 
 from infra.errors import InputError, SetupError
+from infra.settings import ROOT
 
+STARTER = "starter"
+"""Name of the model that comes with the project."""
+STARTER_FOLDER = ROOT / "models" / "starter" / "weights"
 NEEDED = ("config.json", "tokenizer.json")
 TAKEN = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.md")
 """Files of a model folder that are taken; weights in pickled formats never are."""

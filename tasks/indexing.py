@@ -10,6 +10,7 @@ from indexes.filters import Filters
 from indexes.hybrid import RetrievalSpec
 from indexes.retriever import MODES, Mode
 from indexes.tokens import tokenwise, write_token_vectors
+from indexes.vectors.choose import IndexNeed, choose
 from indexes.vectors.compare import compare
 from infra.errors import InputError
 from infra.settings import settings
@@ -37,7 +38,7 @@ MOST_QUESTIONS = 500
 """Questions that the kinds of index are compared with, at most."""
 
 
-@stage("indexes/embedder.py", "indexes/tokens.py", "indexes/types.py")
+@stage("indexes/embedder.py", "indexes/endpoint.py", "indexes/tokens.py", "indexes/types.py", "indexes/weights.py")
 def embed(chunks: ArtifactRef, spec: EmbedSpec, token_vectors: bool) -> StageResult:
     """Vectors of every chunk, and of every token where asked; what was embedded before comes from the caches."""
     rows = chunks_of(chunks)
@@ -120,8 +121,13 @@ def check_retrieval(
 
 
 @stage("indexes/vectors", cached=False)
-def compare_indexes(vectors: ArtifactRef, cases: ArtifactRef, spec: IndexSpec, embedding: EmbedSpec) -> StageResult:
-    """Every kind of vector index measured on the project's own vectors and questions; times are of this machine."""
+def compare_indexes(
+    vectors: ArtifactRef, cases: ArtifactRef, spec: IndexSpec, embedding: EmbedSpec, need: IndexNeed
+) -> StageResult:
+    """Every kind of vector index measured on the project's own vectors and questions; times are of this machine.
+
+    The notes say which kind suits what is asked of the index, why, and why not another.
+    """
     store = artifact_store()
     matrix = np.load(store.open(vectors) / "vectors.npy", allow_pickle=False)
     asked = [case.question for case in read_lines(store.open(cases) / "cases.jsonl", Case)][:MOST_QUESTIONS]
@@ -129,7 +135,7 @@ def compare_indexes(vectors: ArtifactRef, cases: ArtifactRef, spec: IndexSpec, e
         raise InputError("no question to compare indexes with; check `cases` in the policy")
     embedder = open_embedder(embedding)
     queries = np.stack([embedder.query(question) for question in asked])
-    rows = compare(matrix, queries, spec, progress=progress_logger("compare-indexes", "kinds"))
+    rows = compare(matrix, queries, spec, progress=progress_logger("compare-indexes", "kinds"), need=need)
     table = [row.flat() for row in rows]
     with store.writing("index-comparison") as draft:
         write_atomic(draft.folder / "indexes.json", canonical_json(table))
@@ -143,7 +149,15 @@ def compare_indexes(vectors: ArtifactRef, cases: ArtifactRef, spec: IndexSpec, e
             for name, value in (row.measured.model_dump() if row.measured else {}).items()
         },
         table=table,
+        notes=_chosen(need, matrix.shape, spec),
     )
+
+
+def _chosen(need: IndexNeed, shape: tuple[int, int], spec: IndexSpec) -> list[str]:
+    try:
+        return list(choose(need.of(*shape), spec).reasons)
+    except InputError as error:
+        return [str(error)]
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:

@@ -59,6 +59,8 @@ def _plain(value: object) -> object:
         return [_plain(item) for item in value]
     if isinstance(value, set | frozenset):
         return sorted((_plain(item) for item in value), key=canonical_json)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # a default may be written 95 where a file's value is read as 95.0
     return value if isinstance(value, str | int | float | bool | type(None)) else str(value)
 
 

@@ -12,7 +12,7 @@ from infra.store import ArtifactRef, folder_manifest, read_lines, value_digest, 
 from models.answering.context import build_context, token_counter
 from models.answering.guardrails import GuardPolicy, Guards
 from models.answering.pipeline import AnswerSpec
-from models.base import resolve_model
+from models.base import STARTER, STARTER_FOLDER, resolve_model
 from models.prompts import Prompt, load_prompt, store_prompt
 from models.quantize import Quantized, QuantSpec, quantize
 from models.training.data import DataSpec, RowMaker, TrainingRow
@@ -30,16 +30,20 @@ class ModelSpec(Spec):
     """Section `model` of the policy file."""
 
     base: str = Field(min_length=1)
-    """Model folder relative to the policy file, or a Hugging Face id such as org/name."""
+    """`starter` (comes with the project), a folder relative to the policy file, or a Hugging Face id (org/name)."""
+
+    def folder(self, policy: Policy) -> Path:
+        """Where the model lies, if it is no Hugging Face id."""
+        return STARTER_FOLDER if self.base == STARTER else policy.folder(self.base)
 
     def source(self, policy: Policy) -> str:
         """The folder as an absolute path, or the id as it is."""
-        folder = policy.folder(self.base)
+        folder = self.folder(policy)
         return str(folder) if folder.is_dir() else self.base
 
     def content(self, policy: Policy) -> str:
         """Digest of a local folder; an id stands for itself."""
-        folder = policy.folder(self.base)
+        folder = self.folder(policy)
         return value_digest(folder_manifest("model", folder)) if folder.is_dir() else self.base
 
 

@@ -26,3 +26,9 @@ def only(monkeypatch: pytest.MonkeyPatch, **values: object) -> Iterator[None]:
     os.environ.clear()
     os.environ.update(before)
     settings.cache_clear()
+
+
+needs_disk = pytest.mark.skipif(
+    not settings().disk_python.is_file(),
+    reason="DiskANN's environment .venv-disk is not there: run make setup",
+)

@@ -7,11 +7,12 @@ from urllib.parse import unquote, urlsplit
 from indexes.loaders.bucket import fetch_objects
 from indexes.loaders.database import read_table, source_name
 from indexes.loaders.extracted import Extracted, humanize
-from indexes.loaders.formats import JSONL, MEDIA, check_size, check_suffix
+from indexes.loaders.formats import JSONL, MEDIA, check_suffix
 from indexes.loaders.isolated import IsolatedReader
 from indexes.loaders.jsonl import read_jsonl
 from indexes.loaders.kept import Kept, KeptFolder
 from indexes.loaders.manifest import Manifest, load_manifest
+from indexes.loaders.ordinary import REASON_LIMIT, check_file, check_name, printable
 from indexes.loaders.spec import CorpusSpec, LoadedCorpus
 from indexes.loaders.web import fetch_pages
 from indexes.types import Document, Quarantined
@@ -44,7 +45,7 @@ def load_corpus(spec: CorpusSpec, root: Path, copies: KeptFolder | None = None) 
     if not folder.is_dir():
         raise InputError(f"corpus.documents: {folder} is not a folder; name the folder of your documents")
     collector = _Collector(spec, folder, load_manifest(folder / spec.manifest))
-    with IsolatedReader(spec.seconds_per_document, spec.memory_mb) as reader:
+    with IsolatedReader(spec.seconds_per_document, spec.memory_mb, spec.max_characters) as reader:
         collector.add_files(reader)
         collector.add_tables()
         if copies is not None:
@@ -69,8 +70,9 @@ class _Collector:
         for identity, path in _files(self.spec, self.folder).items():
             self.named.add(identity)
             try:
-                _check_file(path, self.folder, self.spec.max_bytes)
-                self._read(identity, path, humanize(path.stem), reader, path.name)
+                check_name(identity)
+                check_file(path, self.folder, self.spec.max_bytes)
+                self._read(identity, path, humanize(path.stem), reader)
             except (InputError, OSError) as error:
                 self.quarantined[identity] = str(error)
 
@@ -79,12 +81,13 @@ class _Collector:
         for kept in copies.all():
             self.named.add(kept.id)
             try:
+                check_name(kept.id)
                 if kept.reason:
                     raise InputError(kept.reason)
                 path = copies.path(kept)
                 if file_digest(path) != kept.digest:
                     raise InputError(f"its kept copy was changed: delete {path} and run again")
-                self._read(kept.id, path, _last_name(kept.id), reader, kept.id, kept)
+                self._read(kept.id, path, _last_name(kept.id), reader, kept)
             except (InputError, OSError) as error:
                 self.quarantined[kept.id] = str(error)
 
@@ -118,15 +121,16 @@ class _Collector:
         splits = {document.id: self.manifest.entry(document.id).split for document in kept}
         return LoadedCorpus(
             documents=kept,
-            quarantined=[Quarantined(id=name, reason=reason) for name, reason in sorted(self.quarantined.items())],
+            quarantined=[
+                Quarantined(id=printable(name), reason=printable(reason)[:REASON_LIMIT])
+                for name, reason in sorted(self.quarantined.items())
+            ],
             superseded=sorted(replaced & self.documents.keys()),
             splits={identity: split for identity, split in splits.items() if split not in ("", "mixed")},
         )
 
-    def _read(
-        self, identity: str, path: Path, fallback: str, reader: IsolatedReader, file: str, kept: Kept | None = None
-    ) -> None:
-        """Add the document or documents of one file; `fallback` is their title, `file` names lines without an id."""
+    def _read(self, identity: str, path: Path, fallback: str, reader: IsolatedReader, kept: Kept | None = None) -> None:
+        """Add the document or documents of one file; `fallback` is their title."""
         suffix = path.suffix.lower()
         check_suffix(suffix)
         if suffix != JSONL:
@@ -134,7 +138,7 @@ class _Collector:
             digest = kept.digest if kept else file_digest(path)
             self._add(identity, MEDIA[suffix], digest, _judged(extracted, kept), fallback)
             return
-        for name, digest, found in read_jsonl(path, self.spec.jsonl, file):
+        for name, digest, found in read_jsonl(path, self.spec.jsonl, identity):
             if isinstance(found, InputError):
                 self.quarantined[name] = str(found)
             else:
@@ -171,7 +175,7 @@ def _files(spec: CorpusSpec, folder: Path) -> dict[str, Path]:
     for path in _matches(spec, folder):
         relative = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in relative.parts)
-        if not hidden and relative.as_posix() not in named and (path.is_file() or path.is_symlink()):
+        if not hidden and relative.as_posix() not in named and (path.is_symlink() or not path.is_dir()):
             found[relative.as_posix()] = path
     return dict(sorted(found.items()))
 
@@ -181,12 +185,6 @@ def _matches(spec: CorpusSpec, folder: Path) -> Iterator[Path]:
         if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
             raise InputError(f"corpus.include: {pattern!r} must stay below the documents folder")
         yield from folder.glob(pattern)
-
-
-def _check_file(path: Path, folder: Path, max_bytes: int) -> None:
-    if not path.resolve().is_relative_to(folder):
-        raise InputError("a link out of the documents folder: copy the file in")
-    check_size(path.stat().st_size, max_bytes)
 
 
 def _last_name(address: str) -> str:

@@ -12,6 +12,8 @@ from infra.errors import InputError
 if TYPE_CHECKING:
     from docx.document import Document as WordDocument
 
+_COLUMNS = 1000
+"""Columns that one cell may span; Word makes 63 at most."""
 _LISTED = re.compile(r"(\d{1,3}[.)]|[-•–*])\s+\S")
 
 
@@ -24,7 +26,7 @@ def read_docx(data: bytes) -> Extracted:
     try:
         document = docx.Document(io.BytesIO(data))
     except (zipfile.BadZipFile, PackageNotFoundError, KeyError, ValueError) as error:
-        raise InputError(f"damaged Word document ({error}): save it again") from error
+        raise InputError("damaged, or no Word document: save it again") from error
     builder = TextBuilder()
     _add_body(builder, document)
     result = builder.build()
@@ -91,4 +93,7 @@ def _list_item(paragraph: Any, numbers: dict[tuple[str, int], int]) -> str:
 
 def _rows(table: Any) -> list[list[str]]:
     """Texts of the cells; a merged cell is repeated in every place that it covers."""
+    for row in table.rows:
+        if any(cell.grid_span > _COLUMNS for cell in row._tr.tc_lst):
+            raise InputError(f"a table cell spans more than {_COLUMNS} columns: damaged; save it again")
     return [[fold(cell.text) for cell in row.cells] for row in table.rows]

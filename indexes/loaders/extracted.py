@@ -13,6 +13,11 @@ from infra.errors import InputError
 from infra.settings import Spec
 
 FENCE = "```"
+_GAP = "\n\n"
+_UNSEEN = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]")
+"""Controls and half characters, which databases and JSON refuse; without the controls that part words."""
+_UNSEEN_IN_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""The same for text whose white space is kept: only tab and line feed stay."""
 
 
 class Extracted(Spec):
@@ -33,7 +38,8 @@ class TextBuilder:
 
     def __init__(self) -> None:
         self.title = ""
-        self._text = ""
+        self._blocks: list[str] = []
+        self._length = 0
         self._sections: list[tuple[int, str]] = []
         self._path: list[tuple[int, str]] = []
         self._open = False
@@ -43,7 +49,7 @@ class TextBuilder:
         folded = fold(text)
         if not folded:
             return
-        if level == 1 and not self.title and not self._text and not self._path:
+        if level == 1 and not self.title and not self._blocks and not self._path:
             self.title = folded
             return
         self._path = [item for item in self._path if item[0] < level]
@@ -61,38 +67,47 @@ class TextBuilder:
 
     def lines(self, rows: Iterable[str]) -> None:
         """Rows of a table or items of a list, one line each."""
-        self._block("\n".join(row for row in rows if row))
+        self._block("\n".join(row for row in map(_seen, rows) if row))
 
     def code(self, text: str, info: str = "") -> None:
         """Code, kept verbatim between fences."""
-        if text.strip():
-            self._block(f"{FENCE}{info}\n{text.rstrip()}\n{FENCE}")
+        shown = _seen(text).rstrip()
+        if shown.strip():
+            self._block(f"{FENCE}{_seen(info)}\n{shown}\n{FENCE}")
 
     def extend_last(self, text: str) -> bool:
         """Append flowing text to the last paragraph if it stopped inside a sentence; False otherwise."""
-        if not self._text or self._text[-1] in '.!?:;`"”)' or not text[:1].islower():
+        if not self._blocks or self._blocks[-1][-1] in '.!?:;`"”)' or not text[:1].islower():
             return False
-        self._text += " " + fold(text)
+        more = f" {fold(text)}"
+        self._blocks[-1] += more
+        self._length += len(more)
         return True
 
     def _block(self, text: str) -> None:
         if not text:
             return
-        if self._text:
-            self._text += "\n\n"
+        if self._blocks:
+            self._length += len(_GAP)
         if not self._open:
-            self._sections.append((len(self._text), " > ".join(heading for _, heading in self._path)))
+            self._sections.append((self._length, " > ".join(heading for _, heading in self._path)))
             self._open = True
-        self._text += text
+        self._blocks.append(text)
+        self._length += len(text)
 
     def build(self) -> Extracted:
         """The finished text."""
-        return Extracted(text=self._text, title=self.title, sections=tuple(self._sections))
+        return Extracted(text=_GAP.join(self._blocks), title=self.title, sections=tuple(self._sections))
 
 
 def fold(text: str) -> str:
-    """White space folded to single spaces, soft hyphens removed."""
-    return " ".join(text.replace("\u00ad", "").split())
+    """White space folded to single spaces; soft hyphens and what cannot be seen removed."""
+    return " ".join(_UNSEEN.sub("", text.replace("\u00ad", "")).split())
+
+
+def _seen(text: str) -> str:
+    """Text whose white space is kept, without what cannot be seen."""
+    return _UNSEEN_IN_LINES.sub("", text)
 
 
 def row_line(names: Sequence[str], values: Sequence[str], label: str = "") -> str:
@@ -132,6 +147,8 @@ def decode(data: bytes, declared: str = "") -> str:
         raise InputError(f"not valid {encoding} at byte {error.start}: save the document as UTF-8") from error
     except LookupError as error:
         raise InputError(f"declares the unknown encoding {encoding!r}: save the document as UTF-8") from error
+    except UnicodeError as error:  # of encodings for host names and the like
+        raise InputError(f"not valid {encoding}: save the document as UTF-8") from error
     if "\x00" in text:
         raise InputError("holds NUL characters: this is not a text file")
     return text.replace("\r\n", "\n").replace("\r", "\n")

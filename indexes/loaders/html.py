@@ -28,21 +28,24 @@ _BLOCKS = frozenset(
 
 
 def read_html(data: bytes) -> Extracted:
-    """Main text and sections of a page. Raises InputError for bytes that are no page."""
+    """Main text and sections of a page. Raises InputError for bytes that are no page, and for one nested too deeply."""
     declared = _CHARSET.search(data[:2048])
     text = decode(data, declared.group(1).decode() if declared else "")
-    parser = lxml.html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
+    # without huge_tree a page ends silently at the 256th level, and one of more than 10 MB is empty
+    parser = lxml.html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
     try:
         page = lxml.html.document_fromstring(text.encode(), parser=parser)
     except lxml.etree.ParserError as error:
         raise InputError(f"no HTML in it: {error}") from error
+    if any(entry.type == lxml.etree.ErrorTypes.ERR_RESOURCE_LIMIT for entry in parser.error_log):
+        raise InputError("nested too deeply: simplify it")
     builder = TextBuilder()
     root = _main(page)
     _walk(builder, root)
     result = builder.build()
     title = result.title or re.split(r"\s+[|–]\s+", fold(page.findtext(".//title") or ""))[0]
     return result.model_copy(
-        update={"title": title, "language": (page.get("lang") or "").split("-")[0].lower(), "date": _date(page)}
+        update={"title": title, "language": fold(page.get("lang") or "").split("-")[0].lower(), "date": _date(page)}
     )
 
 
@@ -123,15 +126,18 @@ def _cells(row: HtmlElement) -> list[str]:
     """Texts of a row's cells; a cell over several columns is repeated, so that columns stay in place."""
     cells: list[str] = []
     for cell in row.iterchildren("td", "th"):
-        span = cell.get("colspan") or "1"
-        cells += [_text(cell)] * (min(int(span), 50) if span.isdigit() and int(span) else 1)
+        cells += [_text(cell)] * min(max(_number(cell.get("colspan")), 1), 50)
     return cells
+
+
+def _number(attribute: str | None) -> int:
+    """The value of an attribute that counts; 1 where it is no number that a page would show."""
+    return int(attribute) if attribute and re.fullmatch(r"[0-9]{1,9}", attribute) else 1
 
 
 def _items(node: HtmlElement, depth: int) -> list[str]:
     lines: list[str] = []
-    start = node.get("start") or "1"
-    number = int(start) if start.isdigit() else 1
+    number = _number(node.get("start"))
     for item in node.iterchildren("li"):
         inner = [child for child in item if child.tag in ("ul", "ol")]
         mark = f"{number}." if node.tag == "ol" else "-"

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,9 @@ from infra.errors import InputError, SetupError
 from infra.settings import ROOT, settings
 
 _START_S = 120.0
+_END_S = 5.0
+_TAIL = 4096
+"""Bytes at the end of what a process printed, in which its last error stands."""
 
 
 class IsolatedReader:
@@ -26,17 +30,16 @@ class IsolatedReader:
     A document that hangs, crashes its parser or takes all memory costs only itself: read() raises InputError.
     """
 
-    def __init__(self, seconds: float, memory_mb: int) -> None:
+    def __init__(self, seconds: float, memory_mb: int, characters: int) -> None:
         self.seconds = seconds
         self.memory_mb = memory_mb
+        self.characters = characters
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[str] = queue.Queue()
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._errors: IO[str] = self._open.enter_context(
-            tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
-        )
+        self._errors: IO[bytes] = self._open.enter_context(tempfile.TemporaryFile())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -57,10 +60,10 @@ class IsolatedReader:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            reason = self._last_error()
-            self._stop()
-            raise InputError(f"its reader failed ({reason}): the document is damaged or too complex")
+            raise InputError(self._death(process))
         parsed = json.loads(answer)
+        if parsed.get("ended"):
+            self._stop()
         if "reason" in parsed:
             raise InputError(parsed["reason"])
         return Extracted.model_validate(parsed["extracted"])
@@ -70,7 +73,7 @@ class IsolatedReader:
             return self._process
         self._errors.seek(0)
         self._errors.truncate()
-        command = [sys.executable, "-m", "indexes.loaders.worker", str(self.memory_mb)]
+        command = [sys.executable, "-m", "indexes.loaders.worker", str(self.memory_mb), str(self.characters)]
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
             encoding="utf-8", env=_environment(),
@@ -97,10 +100,20 @@ class IsolatedReader:
                 stream.close()
         self._process = None
 
+    def _death(self, process: "subprocess.Popen[str]") -> str:
+        """Why a document ended the reading process, which is stopped."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_S)  # what ended it must not be hidden by the signal that _stop sends
+        printed = self._last_error()
+        self._stop()
+        if "MemoryError" in printed or process.returncode == -signal.SIGKILL:
+            return f"needs more memory than {self.memory_mb} MiB or than there is: split or simplify it"
+        return "stops its reader: damaged or too complex; save or export it again, or simplify it"
+
     def _last_error(self) -> str:
-        self._errors.seek(0)
-        lines = [line.strip() for line in self._errors if line.strip()]
-        return lines[-1][:200] if lines else "no message"
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _TAIL))
+        lines = self._errors.read().decode("utf-8", "replace").split("\n")
+        return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "no message")
 
 
 def _forward(process: subprocess.Popen[str], answers: "queue.Queue[str]") -> None:

@@ -12,6 +12,7 @@ from markdown_it.tree import SyntaxTreeNode
 from indexes.loaders.extracted import Extracted, TextBuilder, decode, fold, table_lines
 from infra.errors import InputError
 
+_VALUES = ("title", "language", "supersedes")
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
 
 
@@ -33,20 +34,36 @@ def read_markdown(data: bytes) -> Extracted:
 def _front_matter(text: str) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"front matter is not valid YAML: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a day that no month has
+        raise InputError(f"front matter is not valid YAML: {_where(error)}") from error
     if not isinstance(loaded, dict):
         return {}
-    kept: dict[str, Any] = {name: str(loaded[name]) for name in ("title", "language", "supersedes") if loaded.get(name)}
+    kept: dict[str, Any] = {name: _value(name, loaded[name]) for name in _VALUES if loaded.get(name)}
     access = loaded.get("access")
     if access:
-        kept["access"] = (access,) if isinstance(access, str) else tuple(str(label) for label in access)
+        labels = access if isinstance(access, list) else [access]
+        kept["access"] = tuple(_value("access", label) for label in labels)
     day = loaded.get("date")
     if day is not None:
         if not isinstance(day, datetime.date):
             raise InputError(f"front matter: date {day!r} is not YYYY-MM-DD")
         kept["date"] = day.date() if isinstance(day, datetime.datetime) else day
     return kept
+
+
+def _value(name: str, value: object) -> str:
+    """A text of the front matter, in one line. Raises InputError for a list or mapping, which may be endless."""
+    shown = "" if isinstance(value, list | dict | set) else fold(str(value))
+    if not shown:
+        raise InputError(f"front matter: {name} must be one line of text")
+    return shown
+
+
+def _where(error: Exception) -> str:
+    """What is wrong with YAML and where, in one line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"{error.problem} in its line {error.problem_mark.line + 1}"
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def _add(builder: TextBuilder, node: SyntaxTreeNode) -> None:

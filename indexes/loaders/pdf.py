@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from indexes.loaders.extracted import Extracted, TextBuilder, fold, table_lines
+from indexes.loaders.pdf_spaces import page_text
 from infra.errors import InputError
 
 _CELL = re.compile(r"\S+(?:\s\S+)*")
 _LISTED = re.compile(r"(\d{1,3}[.)]|[-•–*]|\([a-z\d]{1,3}\))\s+\S")
+_LEADERS = re.compile(r"(?:\s*\.){5,}\s*")
+"""The dots that lead from a heading to its page number."""
 _SENTENCE_END = (".", "!", "?", ":", ";")
 _SHORT = 0.75
 """A line that ends a sentence before this share of the page's width ends its paragraph."""
@@ -40,10 +43,10 @@ def read_pdf(data: bytes) -> Extracted:
         reader = pypdf.PdfReader(io.BytesIO(data))
         if reader.is_encrypted and not reader.decrypt(""):
             raise InputError("encrypted: store it without a password")
-        pages = [page.extract_text(extraction_mode="layout") for page in reader.pages]
+        pages = [page_text(page) for page in reader.pages]
         title = fold(str(reader.metadata.title or "") if reader.metadata else "")
     except PyPdfError as error:
-        raise InputError(f"damaged PDF ({error}): export it again") from error
+        raise InputError("damaged PDF: export it again") from error
     if not any(page.strip() for page in pages):
         raise InputError("no text layer: run text recognition (OCR) on it first")
     if title.lower() in ("untitled", "(anonymous)", "anonymous"):
@@ -55,12 +58,17 @@ def read_pages(pages: Sequence[str], title: str) -> Extracted:
     """Lay out the pages' text (layout mode) under headings `heading (page n)`."""
     builder = TextBuilder()
     heading = ""
-    bodies = _without_running_lines([[line.rstrip() for line in page.split("\n")] for page in pages])
+    bodies = _without_running_lines([[_without_leaders(line.rstrip()) for line in page.split("\n")] for page in pages])
     for number, lines in enumerate(bodies, 1):
         following = next((line.strip() for body in bodies[number:] for line in body if line.strip()), "")
         heading = _Page(lines, number, following).add_to(builder, heading, title)
     result = builder.build()
     return result.model_copy(update={"title": title or result.title})
+
+
+def _without_leaders(line: str) -> str:
+    """A line of a table of contents as plain words: its dots are neither text nor columns."""
+    return fold(_LEADERS.sub(" ", line)) if _LEADERS.search(line) else line
 
 
 def _without_running_lines(pages: list[list[str]]) -> list[list[str]]:

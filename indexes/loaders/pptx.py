@@ -32,7 +32,7 @@ def read_pptx(data: bytes) -> Extracted:
         slides = list(presentation.slides)
         own_title = fold(presentation.core_properties.title or "")
     except (PythonPptxError, XMLSyntaxError, KeyError, ValueError) as error:
-        raise InputError(f"damaged presentation ({error}): save it again") from error
+        raise InputError("damaged, or no presentation: save it again") from error
     shown = [(number, slide) for number, slide in enumerate(slides, 1) if slide._element.get("show") not in _FALSE]
     title = _title(shown[0][1]) if shown else ""
     if not title and own_title != _GENERIC_TITLE:

@@ -1,13 +1,14 @@
-"""Reads one document after another in a process of its own: `python -m indexes.loaders.worker MEMORY_MB`.
+"""Reads one document after another in a process of its own: `python -m indexes.loaders.worker MEMORY_MB CHARACTERS`.
 
 Takes one JSON request a line (path, label) and answers one JSON line: the Extracted text or the reason why there is
-none. Unexpected errors end the process; its parent quarantines the document and starts another one.
+none. A document that takes all memory or kills its parser ends the process; the parent starts another one.
 """
 
 import json
 import os
 import resource
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from indexes.loaders.formats import MEDIA
 from infra.errors import InputError
 
 READY = "ready"
+_PRINTED = 2**24
+"""Bytes that libraries may print about one process's documents; what is beyond is lost."""
 
 
 def _markdown(data: bytes, _: str) -> Extracted:
@@ -67,29 +70,51 @@ _READERS: dict[str, Callable[[bytes, str], Extracted]] = {
 }
 
 
-def read_document(path: Path, label: str) -> Extracted:
-    """Text and sections of one file by its format. `label` begins every row of a CSV file. Raises InputError."""
-    result = _READERS[MEDIA[path.suffix.lower()]](path.read_bytes(), label)
+def read_document(path: Path, label: str, characters: int) -> Extracted:
+    """Text and sections of one file by its format. `label` begins every row of a CSV file.
+
+    Raises: InputError when there is no text, more than `characters` with title and headings, or no such document.
+    """
+    media = MEDIA[path.suffix.lower()]
+    try:
+        result = _READERS[media](path.read_bytes(), label)
+    except (InputError, MemoryError):
+        raise
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror}): check the file and its rights") from error
+    except RecursionError as error:
+        raise InputError("nested too deeply: simplify it") from error
+    except Exception as error:  # parsers of foreign formats raise anything
+        traceback.print_exc()
+        raise InputError(f"damaged, or no {media} file: save or export it again") from error
     if not result.text.strip():
         raise InputError("no text in it")
+    if len(result.text) + len(result.title) + sum(len(heading) for _, heading in result.sections) > characters:
+        raise InputError(f"more than {characters} characters of text: split it")
     return result
+
+
+def _answer(request: dict[str, str], characters: int) -> dict[str, object]:
+    """The answer to one request; `ended` says that this process must not read another document."""
+    try:
+        return {"extracted": read_document(Path(request["path"]), request["label"], characters).model_dump(mode="json")}
+    except InputError as error:
+        return {"reason": str(error)}
+    except MemoryError:
+        return {"reason": f"needs more than {sys.argv[1]} MiB of memory: split or simplify it", "ended": True}
 
 
 def main() -> None:
     """Answer requests until the input ends."""
     limit = int(sys.argv[1]) * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_PRINTED, _PRINTED))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not look like an answer
     print(READY, file=answers, flush=True)
     for line in sys.stdin:
-        request = json.loads(line)
-        answer: dict[str, object]
-        try:
-            answer = {"extracted": read_document(Path(request["path"]), request["label"]).model_dump(mode="json")}
-        except (InputError, OSError) as error:
-            answer = {"reason": str(error)}
-        print(json.dumps(answer), file=answers, flush=True)
+        print(json.dumps(_answer(json.loads(line), int(sys.argv[2]))), file=answers, flush=True)
 
 
 if __name__ == "__main__":

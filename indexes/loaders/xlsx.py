@@ -29,7 +29,7 @@ def read_xlsx(data: bytes) -> Extracted:
         title = fold(workbook.properties.title or "")
         workbook.close()
     except (InvalidFileException, zipfile.BadZipFile, OSError, SyntaxError, KeyError, ValueError) as error:
-        raise InputError(f"damaged workbook ({str(error).splitlines()[0]}): save it again") from error
+        raise InputError("damaged, or no workbook: save it again") from error
     return builder.build().model_copy(update={"title": title})
 
 

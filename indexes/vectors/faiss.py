@@ -1,37 +1,30 @@
-"""FAISS adapter of the vector port: every kind of VectorSpec, with updates as tombstones and additions."""
+"""FAISS adapter of the vector port: every kind but DiskANN, with updates as tombstones and additions."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from pydantic import ValidationError
 
 from indexes.types import Vectors
 from indexes.vectors import kinds
 from indexes.vectors.port import Mask, Rows
 from indexes.vectors.spec import EXACT, MAPPED, QUANTIZED, TRAINED, Kind, VectorSpec
 from indexes.vectors.stored import VECTORS, StoredVectors
+from indexes.vectors.updates import (
+    EXACT_ROWS,
+    matrix,
+    open_rows,
+    read_updates,
+    remove_rows,
+    removed_rows,
+    replace_file,
+    write_updates,
+)
 from infra.errors import InputError, IntegrityError, SetupError
-from infra.settings import Spec
-from infra.store import canonical_json, write_atomic
-
-UPDATES = "updates.json"
-_EXACT_ROWS = 2_000
-"""With so few allowed rows a scan of them is exact and as fast as the index."""
-
-
-class Updates(Spec):
-    """updates.json: what changed since the index was built; a folder without it has no updates."""
-
-    built: int
-    """Rows when it was built."""
-    removed: tuple[int, ...]
-    """Rows that no search finds."""
 
 
 class FaissIndex:
-    """One index of any kind.
+    """One index of any of FAISS's kinds.
 
     HNSW is the navigable small-world graph of Malkov and Yashunin (2016). Kinds that hold codes find k × refine
     candidates and rank them by the stored vectors, which a loaded index maps from their file. No kind ever finds a
@@ -67,7 +60,7 @@ class FaissIndex:
 
     def build(self, vectors: Vectors) -> None:
         """See VectorIndex."""
-        rows = _matrix(vectors)
+        rows = matrix(vectors)
         self.spec.check(*rows.shape)
         self._index = kinds.make(self.spec, rows)
         self._stored = StoredVectors(rows) if self.spec.kind in QUANTIZED else None
@@ -76,7 +69,7 @@ class FaissIndex:
 
     def add(self, vectors: Vectors) -> Rows:
         """See VectorIndex. The first addition to a mapped index reads it into memory."""
-        rows = _matrix(vectors)
+        rows = matrix(vectors)
         if rows.shape[1] != self.dimension:
             raise InputError(f"vectors of {rows.shape[1]} numbers cannot join an index of {self.dimension}")
         if not self._growing:
@@ -91,11 +84,7 @@ class FaissIndex:
 
     def remove(self, rows: Rows) -> None:
         """See VectorIndex."""
-        asked = np.asarray(rows, np.int64)
-        strange = asked[(asked < 0) | (asked >= self.count)]
-        if strange.size:
-            raise InputError(f"row {strange[0]} cannot be removed: the index has rows 0 to {self.count - 1}")
-        self._removed[asked] = True
+        remove_rows(self._removed, rows)
 
     def rebuild(self) -> Rows:
         """See VectorIndex."""
@@ -107,9 +96,9 @@ class FaissIndex:
         """See VectorIndex. Few allowed rows, or too few found through the index: exact over the allowed rows."""
         if query.shape != (self.dimension,):
             raise InputError(f"the query has shape {query.shape}, the index vectors of {self.dimension} numbers")
-        mask = self._open(allowed)
+        mask = open_rows(allowed, self._removed)
         opened = self.count if mask is None else int(mask.sum())
-        if self.spec.kind not in EXACT and opened > max(_EXACT_ROWS, k):
+        if self.spec.kind not in EXACT and opened > max(EXACT_ROWS, k):
             depth = min(self.spec.depth(k, behind_mask=opened < self.count), opened)
             asked = kinds.parameters(self.spec, self._index, depth, mask)
             scores, rows = self._index.search(np.ascontiguousarray(query[None]), depth, params=asked)
@@ -123,13 +112,9 @@ class FaissIndex:
         faiss = kinds.library()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _replace(_file(folder, self.spec.kind), lambda file: faiss.write_index(self._index, str(file)))
-            _replace(folder / VECTORS, self._vectors().save)
-            updates = Updates(built=self._built, removed=tuple(np.flatnonzero(self._removed).tolist()))
-            if updates.removed or self._built < self.count:
-                write_atomic(folder / UPDATES, canonical_json(updates.model_dump(mode="json")) + "\n")
-            else:
-                (folder / UPDATES).unlink(missing_ok=True)
+            replace_file(_file(folder, self.spec.kind), lambda file: faiss.write_index(self._index, str(file)))
+            replace_file(folder / VECTORS, self._vectors().save)
+            write_updates(folder, self._built, self._removed)
         except (OSError, RuntimeError) as error:
             raise SetupError(f"{folder}: the index cannot be written: {error}") from error
 
@@ -144,9 +129,8 @@ class FaissIndex:
             loaded._stored = StoredVectors.open(folder / VECTORS)
             if (len(loaded._stored), loaded._stored.dimension) != (rows, loaded.dimension):
                 raise IntegrityError(f"{folder / VECTORS}: not the vectors of this index; build the index again")
-        updates = _read_updates(folder / UPDATES, rows)
-        loaded._removed = np.zeros(rows, np.bool_)
-        loaded._removed[list(updates.removed)] = True
+        updates = read_updates(folder, rows)
+        loaded._removed = removed_rows(updates, rows)
         loaded._built = updates.built
         return loaded
 
@@ -155,14 +139,6 @@ class FaissIndex:
             return self._stored
         return StoredVectors(kinds.vectors_in(self._index, self.spec.kind))
 
-    def _open(self, allowed: Mask | None) -> Mask | None:
-        """The rows that may be found; None for all."""
-        if allowed is not None and allowed.shape != (self.count,):
-            raise InputError(f"the mask has shape {allowed.shape}, the index {self.count} rows")
-        if not self._removed.any():
-            return allowed
-        return ~self._removed if allowed is None else allowed & ~self._removed
-
     def _ranked(self, query: Vectors, k: int, rows: Rows, scores: Vectors) -> tuple[Rows, Vectors]:
         if self._stored is not None:
             return self._stored.best(query, k, np.sort(rows))
@@ -170,34 +146,5 @@ class FaissIndex:
         return rows[order], scores[order]
 
 
-def _matrix(vectors: Vectors) -> Vectors:
-    if vectors.ndim != 2 or not vectors.size:
-        raise InputError(f"an index needs vectors of shape (n, dimension), not {vectors.shape}")
-    return np.ascontiguousarray(vectors, np.float32)
-
-
 def _file(folder: Path, kind: Kind) -> Path:
     return folder / f"{kind}.faiss"
-
-
-def _replace(file: Path, write: Callable[[Path], object]) -> None:
-    """Write beside `file`, then put it in its place: whoever has the old one mapped keeps it."""
-    fresh = file.with_name(f".new-{file.name}")
-    try:
-        write(fresh)
-        fresh.replace(file)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def _read_updates(file: Path, rows: int) -> Updates:
-    """Raises IntegrityError."""
-    if not file.exists():
-        return Updates(built=rows, removed=())
-    try:
-        updates = Updates.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise IntegrityError(f"{file}: damaged; build the index again") from error
-    if not 0 <= updates.built <= rows or any(not 0 <= row < rows for row in updates.removed):
-        raise IntegrityError(f"{file}: not the updates of this index; build the index again")
-    return updates

@@ -8,7 +8,7 @@ import numpy as np
 
 from indexes.types import Vectors
 from indexes.vectors.port import Mask
-from indexes.vectors.spec import EXACT, MAPPED, TRAINED, Kind, VectorSpec
+from indexes.vectors.spec import EXACT, IVF, MAPPED, Kind, VectorSpec
 from infra.errors import IntegrityError
 
 _SEED = 1234
@@ -35,7 +35,7 @@ def make(spec: VectorSpec, vectors: Vectors) -> Any:
     faiss = library()
     faiss.omp_set_num_threads(1)
     rows, dimension = vectors.shape
-    index = _ivf(spec, rows, dimension) if spec.kind in TRAINED else _plain(spec, dimension)
+    index = _ivf(spec, rows, dimension) if spec.kind in IVF else _plain(spec, dimension)
     if not index.is_trained:
         index.train(vectors)
     index.add(vectors)
@@ -119,7 +119,7 @@ def parameters(spec: VectorSpec, index: Any, depth: int, mask: Mask | None) -> A
     if mask is not None:
         wanted["sel"] = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
         share = float(mask.mean())
-    if spec.kind not in TRAINED:
+    if spec.kind not in IVF:
         return faiss.SearchParametersHNSW(efSearch=max(spec.ef_search, depth), **wanted)
     nprobe = spec.probes(lists_of(index).nlist, share)
     if spec.kind == "ivf-pq":

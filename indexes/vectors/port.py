@@ -14,15 +14,22 @@ Mask = NDArray[np.bool_]
 
 
 class VectorIndex(Protocol):
-    """Rows of unit vectors, found by inner product. Adapter: `indexes/vectors/faiss.py`.
+    """Rows of unit vectors, found by inner product. Adapters: `indexes/vectors/faiss.py`, `diskann.py`.
 
     The mask is applied before ranking: a row that is not allowed is never among the results, and the best allowed
     rows are found however few they are. A removed row is one that nobody is allowed to see.
     """
 
+    spec: VectorSpec
+
     @property
     def count(self) -> int:
         """Rows, removed ones included."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Numbers of a vector."""
         ...
 
     @property

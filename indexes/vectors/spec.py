@@ -8,11 +8,12 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from infra.errors import PolicyError
 from infra.settings import Spec
 
-Kind = Literal["hnsw", "flat", "hnsw-sq8", "hnsw-mapped", "flat-mapped", "ivf-pq", "ivf-rabitq"]
-KINDS: tuple[Kind, ...] = ("flat", "flat-mapped", "hnsw", "hnsw-mapped", "hnsw-sq8", "ivf-pq", "ivf-rabitq")
+Kind = Literal["hnsw", "flat", "hnsw-sq8", "hnsw-mapped", "flat-mapped", "ivf-pq", "ivf-rabitq", "diskann"]
+KINDS: tuple[Kind, ...] = ("flat", "flat-mapped", "hnsw", "hnsw-mapped", "hnsw-sq8", "ivf-pq", "ivf-rabitq", "diskann")
 EXACT: frozenset[Kind] = frozenset({"flat", "flat-mapped"})
 MAPPED: frozenset[Kind] = frozenset({"flat-mapped", "hnsw-mapped"})
-TRAINED: frozenset[Kind] = frozenset({"ivf-pq", "ivf-rabitq"})
+IVF: frozenset[Kind] = frozenset({"ivf-pq", "ivf-rabitq"})
+TRAINED: frozenset[Kind] = IVF | {"diskann"}
 """Kinds that learn centroids from the vectors: rows added later do not move them."""
 QUANTIZED: frozenset[Kind] = frozenset({"hnsw-sq8", *TRAINED})
 """Kinds that hold codes: what they find is ranked again by the stored vectors."""
@@ -23,7 +24,9 @@ MASKED_DEPTH, MASKED_PROBES = 2, 2
 """Times as many candidates and lists behind a mask: it may shut the rows near the question, and those farther away lie
 closer together than codes tell apart. Measured where the question's own topic is shut (5,000 clustered rows of 384,
 half of them open): recall@10 of ivf-rabitq 0.83 (refine 8, no more lists) and 0.98; of ivf-pq 0.93 and 0.99."""
-_REFINE: dict[Kind, int] = {"hnsw-sq8": 2, "ivf-pq": 32, "ivf-rabitq": 16}
+_REFINE: dict[Kind, int] = {"hnsw-sq8": 2, "ivf-pq": 32, "ivf-rabitq": 16, "diskann": 1}
+LEAST_DISK_ROWS = 256
+"""Vectors that DiskANN's codes are learned from, at least: a byte has 256 centroids."""
 _CARD_BEFORE = frozenset({"kind", "m", "ef_construction", "ef_search"})
 """Fields that every card names; the others only where they were set, so that older cards keep their bytes."""
 
@@ -33,7 +36,8 @@ class VectorSpec(Spec):
 
     kind: Kind = "hnsw"
     """flat: exact, for small corpora. hnsw: approximate and fast. hnsw-sq8: the same with a byte a number. flat-mapped
-    and hnsw-mapped: read from the disk as needed. ivf-pq and ivf-rabitq: smallest in memory, for many vectors."""
+    and hnsw-mapped: read from the disk as needed. ivf-pq and ivf-rabitq: smallest in memory, for many vectors. diskann:
+    a graph on the disk with codes in memory, in a process of its own."""
     m: int = Field(32, ge=4, le=128)
     """HNSW: links of a row."""
     ef_construction: int = Field(200, ge=8)
@@ -50,9 +54,19 @@ class VectorSpec(Spec):
     """IVF-PQ: bits of a part; 8 needs 9,984 vectors to learn from and sixteen times the time."""
     refine: int | None = Field(None, ge=1, le=100)
     """Quantized kinds: k × refine candidates are ranked again by exact inner products. None: 2 for hnsw-sq8,
-    32 for ivf-pq, 16 for ivf-rabitq."""
+    32 for ivf-pq, 16 for ivf-rabitq, 1 for diskann, which has read them from its disk already."""
+    disk_degree: int = Field(48, ge=8, le=512)
+    """DiskANN: links of a row. Up to 127 take no more room where a row has 384 numbers: two rows share 4,096 bytes."""
+    disk_complexity: int = Field(75, ge=8, le=2_000)
+    """DiskANN: candidates kept while building."""
+    disk_search: int = Field(128, ge=8, le=10_000)
+    """DiskANN: candidates kept while searching; each is read from the disk once."""
+    disk_codes: int | None = Field(None, ge=1, le=512)
+    """DiskANN: bytes of a row in memory; divides the dimension. None: the largest divisor up to a sixteenth, or 8."""
+    disk_build_gib: float = Field(8, gt=0)
+    """DiskANN: memory that building may take; with less than the graph needs it is built in parts and merged."""
     rebuild_share: float = Field(0.2, gt=0, le=1)
-    """Share of rows removed (IVF: or added) since the index was built from which it should be built again."""
+    """Share of rows removed (IVF, DiskANN: or added) since the index was built from which it should be built again."""
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -72,9 +86,11 @@ class VectorSpec(Spec):
 
     def parts(self, dimension: int) -> int:
         """Parts of a vector for product quantization."""
-        if self.pq_parts:
-            return self.pq_parts
-        return next(parts for parts in range(max(dimension // 4, 1), 0, -1) if dimension % parts == 0)
+        return self.pq_parts or _divisor(dimension, dimension // 4)
+
+    def codes(self, dimension: int) -> int:
+        """Bytes of a row that DiskANN holds in memory."""
+        return self.disk_codes or _divisor(dimension, max(dimension // 16, 8))
 
     def depth(self, k: int, behind_mask: bool = False) -> int:
         """Candidates taken from the index for `k` results."""
@@ -84,7 +100,9 @@ class VectorSpec(Spec):
 
     def least_rows(self) -> int:
         """Vectors that this kind needs to learn from: POINTS a centroid of its lists and of its codes."""
-        if self.kind not in TRAINED:
+        if self.kind == "diskann":
+            return LEAST_DISK_ROWS
+        if self.kind not in IVF:
             return 1
         codes = 2**self.pq_bits if self.kind == "ivf-pq" else 0
         return POINTS * max(self.nlist or LEAST_LISTS, codes)
@@ -100,3 +118,10 @@ class VectorSpec(Spec):
             )
         if self.kind == "ivf-pq" and dimension % self.parts(dimension):
             raise PolicyError(f"index.pq_parts: {self.pq_parts} does not divide the dimension {dimension}")
+        if self.kind == "diskann" and dimension % self.codes(dimension):
+            raise PolicyError(f"index.disk_codes: {self.disk_codes} does not divide the dimension {dimension}")
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor of `number` up to `most`."""
+    return next(divisor for divisor in range(max(min(most, number), 1), 0, -1) if number % divisor == 0)

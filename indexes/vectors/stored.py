@@ -74,10 +74,15 @@ class StoredVectors:
     @classmethod
     def open(cls, file: Path) -> Self:
         """Map a saved file. Raises IntegrityError."""
-        try:
-            mapped = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise IntegrityError(f"{file}: missing or damaged; build the index again") from error
-        if mapped.ndim != 2 or mapped.dtype != np.dtype("<f4"):
-            raise IntegrityError(f"{file}: holds {mapped.dtype} of shape {mapped.shape}; build the index again")
-        return cls(np.asarray(mapped))
+        return cls(map_vectors(file))
+
+
+def map_vectors(file: Path) -> Vectors:
+    """The vectors of a saved file, shape (n, dimension), read from it as needed. Raises IntegrityError."""
+    try:
+        mapped = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise IntegrityError(f"{file}: missing or damaged; build the index again") from error
+    if mapped.ndim != 2 or mapped.dtype != np.dtype("<f4"):
+        raise IntegrityError(f"{file}: holds {mapped.dtype} of shape {mapped.shape}; build the index again")
+    return np.asarray(mapped)

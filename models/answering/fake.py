@@ -82,6 +82,7 @@ def fake_pipeline(
     release: str = "a" * 64,
     policy: GuardPolicy = POLICY,
     retriever: Retriever | None = None,
+    spec: AnswerSpec = SPEC,
 ) -> Pipeline:
     """A pipeline that counts words as tokens."""
     return Pipeline(
@@ -91,6 +92,6 @@ def fake_pipeline(
         model="fake",
         prompt=DEFAULT,
         guards=Guards(policy),
-        spec=SPEC,
+        spec=spec,
         count_tokens=lambda text: len(text.split()),
     )

@@ -19,7 +19,9 @@ from infra.store import ArtifactStore
 from models.answering.context import ContextSpec, TokenCount, build_context, token_counter
 from models.answering.guardrails import GuardPolicy, Guards, Verdict
 from models.answering.patterns.choose import pattern_for
+from models.answering.patterns.lookup import Writer
 from models.answering.patterns.port import Retrieved
+from models.answering.patterns.spec import PatternSpec
 from models.prompts import Prompt, load_prompt, render
 from models.release import Release
 from models.serving.engine import OpenAIEngine
@@ -45,6 +47,8 @@ class AnswerSpec(Spec):
     embedding: EmbedSpec | None = None
     """The encoder that the index was built with; set when a release is put together, so that two releases with
     different encoders can be served beside each other. None = section `embedding` of the policy file."""
+    patterns: PatternSpec = PatternSpec()
+    """What the model may do for the search, in the patterns that ask it."""
     context: ContextSpec
     """What of it the model reads."""
     generation: GenerationSpec
@@ -102,7 +106,7 @@ class Pipeline:
         self.guards = guards
         self.spec = spec
         self.count_tokens = count_tokens
-        self._pattern = pattern_for(spec.search, retriever)
+        self._pattern = pattern_for(spec.search, retriever, spec.patterns, Writer(engine, model, prompt, count_tokens))
 
     async def answer(self, question: str, access: frozenset[str], trace_id: str | None = None) -> Answer:
         """Answer from what a caller with these access labels may see.

@@ -50,7 +50,7 @@ class Project:
         (folder / "cases.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
         self._write_policy(
             {
-                "model": {"base": str(ROOT / "models" / "starter" / "weights")},
+                "model": {"base": "starter"},
                 "corpus": {"documents": "documents"},
                 "cases": {"files": ["cases.jsonl"]},
             }

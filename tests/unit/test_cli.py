@@ -172,14 +172,16 @@ def test_texts_are_shown_as_they_are(console: Console) -> None:
 
 def test_the_table_of_compared_indexes(console: Console) -> None:
     rows = [
-        {"kind": "flat", "rows": 9, "p50_ms": 0.12345, "disk_bytes": 3 * 2**20, "note": ""},
+        {"kind": "flat", "rows": 9, "p50_ms": 0.12345, "disk_bytes": 3 * 2**20, "price_10m": 45.5, "note": ""},
         {"kind": "ivf-pq", "rows": 9, "p50_ms": None, "disk_bytes": None, "note": "learns from [at] least 624"},
     ]
-    print_result({"indexes": rows}, console)
+    print_result({"indexes": rows, "choice": ["flat: exact", "not hnsw: [/b]"]}, console)
     text = console.export_text()
     assert "disk_mib" in text
     assert "flat   │ 9    │ 0.123  │ 3        │" in text
     assert "ivf-pq │ 9    │ –      │ –        │ learns from [at] least 624" in text
+    assert "flat   │ 45.5" in text
+    assert "not hnsw: [/b]" in text
 
 
 def test_the_table_of_a_run(console: Console) -> None:

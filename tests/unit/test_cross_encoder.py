@@ -1,5 +1,6 @@
 """A cross-encoder is trained from pairs, the same ones to the same bytes, and then ranks as a reranker."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from indexes.rerank_training import Asked, CrossEncoderSpec, Pair, mined_pairs, train_cross_encoder
-from indexes.rerankers import CrossEncoderReranker, RerankSpec
-from indexes.weights import embedded_model
+from indexes.rerankers import CrossEncoderReranker, RerankSpec, pinned
 from infra.errors import InputError, SetupError
 from infra.store import file_digest
+from tests.tiny_encoder import save_tiny
 
 PLACES = ["north", "south", "old", "new", "lower", "upper", "first", "last"]
 PAIRS = [
@@ -20,20 +21,6 @@ PAIRS = [
     for kind in ("pump", "garden")
 ]
 SPEC = CrossEncoderSpec(base="tiny", epochs=8, learning_rate=1e-2, max_tokens=32)
-
-
-def save_tiny(folder: Path, labels: int = 1) -> None:
-    """A BERT of one layer and 32 numbers a token with the vocabulary of MiniLM and random weights."""
-    import torch
-    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
-
-    torch.manual_seed(0)
-    config = BertConfig(
-        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, initializer_range=0.2
-    )
-    config.num_labels = labels
-    BertForSequenceClassification(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(embedded_model()).save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +91,12 @@ def test_wrong_passages_are_the_best_found_that_do_not_answer() -> None:
 def test_nothing_is_learnt_from_one_kind_of_pair(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 of 2 pairs are right"):
         train_cross_encoder([pair for pair in PAIRS if pair.relevant][:2], SPEC, root, tmp_path)
+
+
+def test_a_release_is_bound_to_the_weights_it_was_measured_with(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "reranker", tmp_path / "reranker")
+    bound = pinned(RerankSpec(kind="cross-encoder", model="reranker"), tmp_path)
+    assert CrossEncoderReranker(bound, tmp_path).version == CrossEncoderReranker(bound, root).version
+    (tmp_path / "reranker" / "config.json").open("a").write("\n")
+    with pytest.raises(SetupError, match=r"rerank.model: .* other files than the release"):
+        CrossEncoderReranker(bound, tmp_path)

@@ -133,6 +133,16 @@ def test_pdf_tables_become_rows_that_stand_alone() -> None:
     }
 
 
+def test_pdf_leaders_of_a_table_of_contents_are_neither_text_nor_columns() -> None:
+    page = (
+        "Contents of it are these.\n\n  2.1   Building . . . . . . . .  6\n  2.2   Signing . . . . . . . .  8\n"
+        "  3     Uploading................ 13\n\nIt ends... here...."
+    )
+    assert read_pages([page], "T").text == (
+        "Contents of it are these.\n\n2.1 Building 6 2.2 Signing 8 3 Uploading 13\n\nIt ends... here...."
+    )
+
+
 def test_pdf_page_numbers_are_not_text() -> None:
     pages = [f"Sentence {word} of it ends here.\n\nPage {number} of 3" for number, word in enumerate("abc", 1)]
     assert "Page" not in read_pages(pages, "T").text

@@ -19,9 +19,9 @@ def written(folder: Path, sections: object) -> Policy:
 
 @pytest.fixture
 def sample() -> dict[str, Any]:
-    """The project's own sections, with a model that is there."""
+    """The project's own sections."""
     sections: dict[str, Any] = yaml.safe_load((ROOT / "sluice.yaml").read_text("utf-8"))
-    return sections | {"model": {"base": str(ROOT / "models" / "starter" / "weights")}}
+    return sections
 
 
 @pytest.mark.parametrize(
@@ -100,5 +100,30 @@ def test_what_a_flow_needs_must_be_there(tmp_path: Path, sample: dict[str, Any])
         check_policy(policy, "nightly")
 
 
-def test_every_section_is_needed_by_a_flow_but_the_optional_one() -> None:
-    assert {name for names in NEEDED.values() for name in names} == set(SECTIONS) - {"traffic"}
+def test_every_section_is_needed_by_a_flow_but_the_optional_ones() -> None:
+    assert {name for names in NEEDED.values() for name in names} == set(SECTIONS) - {"traffic", "index_need"}
+
+
+@pytest.mark.parametrize(
+    ("search", "needs"),
+    [
+        ({"rerank": {"kind": "late-interaction"}}, "index.token_vectors: true"),
+        ({"pattern": "graph"}, "index.graph: true"),
+        ({"pattern": "parent-child"}, "chunking.strategy: parent-child"),
+        ({"pattern": "sentence-window"}, "chunking.strategy: sentence-window"),
+    ],
+)
+def test_what_a_search_needs_of_the_index(
+    tmp_path: Path, sample: dict[str, Any], search: dict[str, Any], needs: str
+) -> None:
+    asked = sample | {"answering": {**sample["answering"], "search": search}}
+    with pytest.raises(PolicyError, match=f"answering.search.* needs {needs}"):
+        check_policy(written(tmp_path, asked))
+    section, _, value = needs.partition(".")
+    field, _, wanted = value.partition(": ")
+    given = (
+        {**sample[section], "child_tokens": 40, field: yaml.safe_load(wanted)}
+        if section == "chunking"
+        else {field: True}
+    )
+    check_policy(written(tmp_path, asked | {section: given}))

@@ -83,3 +83,9 @@ def test_a_changed_line_of_a_package_is_other_code(tmp_path: Path) -> None:
 def test_a_stage_that_names_no_source_of_this_project_is_refused() -> None:
     with pytest.raises(AssertionError, match="no such source"):
         stage("indexes/nowhere.py")(lambda: StageResult())
+
+
+def test_a_whole_number_has_one_form() -> None:
+    assert stage_key("cut", (), {"spec": ChunkSpec()}) == stage_key(
+        "cut", (), {"spec": ChunkSpec.model_validate(ChunkSpec().model_dump(mode="json"))}
+    )
