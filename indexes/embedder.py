@@ -4,7 +4,7 @@ import importlib
 import os
 import threading
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from pydantic import Field
 
 from indexes.cache import EmbeddingCache
 from indexes.endpoint import EndpointEmbedder, EndpointSpec
+from indexes.parallel import ParallelEmbedder
 from indexes.types import Chunk, Embedder, Vectors
 from indexes.weights import EMBEDDED, model_folder
 from infra.errors import SetupError
@@ -46,13 +47,17 @@ class EmbedSpec(Spec):
     """Put before every question."""
     threads: int = Field(1, ge=1)
     """Compute threads of the encoder on a CPU."""
+    processes: int = Field(1, ge=1, le=256)
+    """Processes that embed passages beside each other, each with an encoder of its own in memory and `threads`
+    threads: for machines with many cores. The vectors do not depend on it."""
     endpoint: EndpointSpec | None = None
-    """A server that embeds in this process's stead; `revision`, `device`, `dtype` and `threads` then mean nothing."""
+    """A server that embeds in this process's stead; `revision`, `device`, `dtype`, `threads` and `processes` then mean
+    nothing."""
 
     @property
     def at_once(self) -> int:
         """Texts between two writes to the cache: whole batches, and few enough to lose little when a run is killed."""
-        return self.batch_size * -(-SAVE_EVERY // self.batch_size)
+        return self.batch_size * -(-SAVE_EVERY * self.processes // self.batch_size)
 
 
 class SentenceTransformerEmbedder:
@@ -160,7 +165,12 @@ def open_embedder(spec: EmbedSpec) -> Embedder:
     if spec.endpoint:
         key = settings().embedding_api_key.get_secret_value()
         return EndpointEmbedder(spec.endpoint, spec.model, spec.passage_prompt, spec.query_prompt, spec.batch_size, key)
-    return SentenceTransformerEmbedder(spec, settings().policy.parent)
+    root = settings().policy.parent
+    embedder = SentenceTransformerEmbedder(spec, root)
+    if spec.processes == 1:
+        return embedder
+    opened = partial(SentenceTransformerEmbedder, spec, root)
+    return ParallelEmbedder(embedder, opened, spec.processes, max(8, spec.batch_size))
 
 
 def _load(folder: Path, spec: EmbedSpec) -> Any:

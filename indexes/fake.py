@@ -22,6 +22,14 @@ class HashingEmbedder:
         self.embedded += len(texts)
         return np.stack([self.query(text) for text in texts])
 
+    def passages_with_tokens(self, texts: Sequence[str]) -> tuple[Vectors, list[Vectors]]:
+        """See TokenEmbedder: the vectors of the words."""
+        return self.passages(texts), [self.query_tokens(text) for text in texts]
+
+    def query_tokens(self, text: str) -> Vectors:
+        """See TokenEmbedder."""
+        return np.stack([self.query(word) for word in words(text) or [""]])
+
     def query(self, text: str) -> Vectors:
         """See Embedder."""
         vector = np.full(self.dimension, 1e-3, np.float32)
