@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from evaluation.embedding_speed import embedding_ratio
+from evaluation.benches.retrieving.embedding import embedding_ratio
 from indexes.embedder import EmbedSpec
 
 

@@ -10,12 +10,20 @@ import numpy as np
 from scipy import stats
 
 from evaluation.benches import BenchRow
+from evaluation.benches.retrieving.xquad import read_xquad
 from indexes.cache import EmbeddingCache
 from indexes.embedder import EmbedSpec, SentenceTransformerEmbedder, embed_texts
 from indexes.weights import model_folder
+from infra.settings import Settings
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 """Batch sizes that the bare library may choose from."""
+
+
+def embedding_rows(settings: Settings) -> list[BenchRow]:
+    """`embedding_ratio` on real paragraphs, with one compute thread. Raises SetupError without the corpus."""
+    chunks, _ = read_xquad(settings)
+    return [embedding_ratio([chunk.embedding_text for chunk in chunks], EmbedSpec(), settings.policy.parent)]
 
 
 def embedding_ratio(
@@ -53,7 +61,7 @@ def embedding_ratio(
     logs = np.log(np.array(peer) / np.array(own))
     half = float(stats.t.ppf(0.975, repeats - 1) * logs.std(ddof=1) / math.sqrt(repeats))
     return BenchRow(
-        name=f"embedding stage, {len(texts)} texts of {sum(map(len, texts)) / len(texts):.0f} letters",
+        name="embedding_ratio",
         value=len(texts) / float(np.median(own)),
         unit="texts/s",
         peer=f"sentence-transformers encode, batch {best}",
