@@ -3,7 +3,7 @@
 import importlib
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,9 @@ from indexes.pages import make_self_contained
 from infra.settings import QUIET, Spec
 
 Severity = Literal["critical", "warning"]
+Row = Mapping[str, object]
+_LEAST = ("id", "labels", "title_characters", "copies")
+"""Columns of a table without rows."""
 
 
 class Failure(Spec):
@@ -55,13 +58,22 @@ class Expect:
         )
 
 
+def columns_of(rows: Iterable[Row]) -> dict[str, list[object]]:
+    """Rows as columns, so that no row has to be held. All rows have the same names."""
+    columns: dict[str, list[object]] = {}
+    for row in rows:
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    return columns
+
+
 def run_suite(
     suite: str,
-    rows: Sequence[Mapping[str, object]],
+    columns: Mapping[str, Sequence[object]],
     make: Callable[[Expect], list[Any]],
     docs_folder: Path,
 ) -> ValidationReport:
-    """Validate rows, each with an `id`, in a context that lives only in memory; Data Docs go below `docs_folder`."""
+    """Validate a table with a column `id` in a context that lives only in memory; Data Docs go below `docs_folder`."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     import pandas as pd
@@ -85,8 +97,7 @@ def run_suite(
             result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["id"]},
         )
     )
-    columns = list(rows[0]) if rows else ["id", "labels", "title_characters", "copies"]
-    frame = pd.DataFrame([dict(row) for row in rows], columns=columns)
+    frame = pd.DataFrame(dict(columns) if columns.get("id") else dict.fromkeys(_LEAST, ()))
     result = checkpoint.run(batch_parameters={"dataframe": frame})
     outcomes = [outcome for run in result.run_results.values() for outcome in run.results]
     return _report(suite, outcomes, make_self_contained(pages, suite).relative_to(docs_folder))
