@@ -37,8 +37,10 @@ class ContentCache:
     A damaged file is replaced, a damaged row is left out. The key has to name all that decides the bytes.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, spare: int = 1000) -> None:
+        """`spare`: so many unused rows are never too many."""
         self.file = file
+        self.spare = spare
 
     def read(self, keys: Iterable[str]) -> dict[str, bytes]:
         """What is there and undamaged. Raises SetupError when the file cannot be used."""
@@ -71,13 +73,13 @@ class ContentCache:
         self._change(lambda connection: connection.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", made))
 
     def trim(self, used: Collection[str]) -> None:
-        """Forget what is not among `used` once there is more of that than of `used`.
+        """Forget what is not among `used` once there is more of that than of `used` and than `spare`.
 
-        So the file holds at most twice what a run needs, and what was changed or taken away a short time ago is still
-        there when it comes back. Raises SetupError when the disk refuses.
+        So the file holds about twice what a run needs at most, and what was changed or taken away a short time ago is
+        still there when it comes back. Raises SetupError when the disk refuses.
         """
         if self.file.is_file():
-            self._change(lambda connection: _forget(connection, used))
+            self._change(lambda connection: _forget(connection, used, len(used) + max(len(used), self.spare)))
 
     def once(
         self, items: Iterable[Item], key: Callable[[Item], str], make: Callable[[Item], bytes | None]
@@ -180,9 +182,9 @@ def _vector_key(embedder: str, text: str) -> str:
     return f"{embedder}/{text}"
 
 
-def _forget(connection: sqlite3.Connection, used: Collection[str]) -> None:
+def _forget(connection: sqlite3.Connection, used: Collection[str], most: int) -> None:
     (rows,) = connection.execute("SELECT count(*) FROM kept").fetchone()
-    if rows <= 2 * len(used):
+    if rows <= most:
         return
     connection.execute("CREATE TEMP TABLE used (key TEXT PRIMARY KEY)")
     connection.executemany("INSERT INTO used VALUES (?)", ((key,) for key in used))

@@ -93,17 +93,18 @@ def validate_documents(
     docs_folder: Path,
     personal: Callable[[str], int] | None = None,
     counted: ContentCache | None = None,
+    version: str = "",
 ) -> ValidationReport:
     """Run the document suite and write Data Docs into `docs_folder`. An empty corpus fails.
 
     `personal` counts the pieces of personal data in a text; it is needed if `spec.max_personal_share` is set. Its
-    counts are kept in `counted`, which has to be a cache of its own for everything that decides them. No text is held.
+    counts are kept in `counted` under its `version`, which has to change when they would. No text is held.
     """
     assert personal or spec.max_personal_share is None, "max_personal_share is set, and nothing finds personal data"
     texts: list[str] = []
 
     def rows() -> Iterator[Row]:
-        for document, count in _with_personal(documents, personal, counted or NoCache()):
+        for document, count in _with_personal(documents, personal, counted or NoCache(), version):
             texts.append(text_digest(normalized(document.text)))
             yield {
                 "id": document.id,
@@ -144,7 +145,7 @@ def validate_chunks(chunks: Sequence[Chunk], spec: ValidationSpec, docs_folder: 
 
 
 def _with_personal(
-    documents: Sequence[Document], personal: Callable[[str], int] | None, counted: ContentCache
+    documents: Sequence[Document], personal: Callable[[str], int] | None, counted: ContentCache, version: str
 ) -> Iterator[tuple[Document, int]]:
     """Every document with the pieces of personal data in it; 0 where nobody counts them."""
     if personal is None:
@@ -152,7 +153,9 @@ def _with_personal(
         return
     count = personal
     for found in counted.once(
-        documents, lambda document: text_digest(document.text), lambda document: str(count(document.text)).encode()
+        documents,
+        lambda document: f"{version}/{text_digest(document.text)}",
+        lambda document: str(count(document.text)).encode(),
     ):
         yield found.item, int(found.value)
 

@@ -19,7 +19,7 @@ from indexes.types import Chunk, Document
 from indexes.validation import ValidationSpec, validate_chunks, validate_documents
 from infra.errors import InputError, PolicyError
 from infra.settings import settings
-from infra.store import ArtifactRef, StoredLines, file_digest, folder_manifest, value_digest, write_lines
+from infra.store import ArtifactRef, StoredLines, code_version, file_digest, folder_manifest, value_digest, write_lines
 from models.answering.guardrails import GuardPolicy, personal_data
 from models.cases import CaseSpec, check_splits, load_cases
 from tasks.policy import StageResult, artifact_store, stage
@@ -186,10 +186,10 @@ def check_documents(corpus: ArtifactRef, spec: ValidationSpec, guards: GuardPoli
     """Great Expectations over the documents, with Data Docs kept as an artifact. `guards` says what is personal."""
     documents = documents_of(corpus)
     finder = personal_data(guards) if guards else None
+    count = (lambda text: len(finder.find(text))) if finder else None
+    version = value_digest([guards and guards.model_dump(mode="json"), code_version("models/answering/personal.py")])
     with artifact_store().writing("data-docs") as draft:
-        report = validate_documents(
-            documents, spec, draft.folder, (lambda text: len(finder.find(text))) if finder else None
-        )
+        report = validate_documents(documents, spec, draft.folder, count, _cache("personal"), version)
     return _judged(report, draft.stored(), len(documents))
 
 
