@@ -45,14 +45,16 @@ def embed(chunks: ArtifactRef, spec: EmbedSpec, token_vectors: bool) -> StageRes
     embedder = open_embedder(spec)
     store, cache = artifact_store(), EmbeddingCache(settings().home / "embeddings")
     progress = progress_logger("embed", "chunks")
+    texts = [text_digest(row.embedding_text) for row in rows]
     refs, computed = {}, 0
     if token_vectors:
         with store.writing("token-vectors") as draft:
             kept = EmbeddingCache(settings().home / "token-vectors")
             computed, _ = write_token_vectors(draft.folder, rows, tokenwise(embedder), kept, cache, progress)
+            kept.trim(embedder.version, texts)
         refs["tokens"] = draft.stored()
     vectors, anew, total = embed_chunks(rows, embedder, cache, progress)
-    cache.trim(embedder.version, (text_digest(row.embedding_text) for row in rows))
+    cache.trim(embedder.version, texts)
     computed = max(computed, anew)
     with store.writing("vectors") as draft:
         np.save(draft.folder / "vectors.npy", vectors, allow_pickle=False)

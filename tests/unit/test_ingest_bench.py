@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.ingesting.chain import Chain
-from evaluation.ingesting.documents import document, write_documents
-from evaluation.ingesting.peak import peak_mib
+from evaluation.benches.ingesting.chain import Chain
+from evaluation.benches.ingesting.documents import document, write_documents
+from evaluation.benches.ingesting.peak import peak_mib
 from indexes.build import read_card
 from indexes.chunkers.spec import ChunkSpec
 from indexes.fake import HashingEmbedder

@@ -1,9 +1,9 @@
-"""Peak memory of one ingest in a process of its own: `python -m evaluation.ingesting.peak HOME TOKENIZER`."""
+"""Peak memory of one ingest in a process of its own: `python -m evaluation.benches.ingesting.peak HOME TOKENIZER`."""
 
 import sys
 from pathlib import Path
 
-from evaluation.ingesting.chain import Chain
+from evaluation.benches.ingesting.chain import Chain
 from indexes.chunkers.spec import ChunkSpec
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.benches import BenchRow
-from evaluation.ingesting.chain import Chain
-from evaluation.ingesting.documents import write_documents
+from evaluation.benches.ingesting.chain import Chain
+from evaluation.benches.ingesting.documents import write_documents
 from evaluation.intervals import ratio_interval
 from indexes.chunkers.spec import ChunkSpec
 from indexes.chunkers.text import open_strategy
@@ -77,7 +77,7 @@ def peak_row(settings: Settings, documents: int) -> BenchRow:
     """Peak resident memory of a fresh process that ingests `documents` files for the first time."""
     with tempfile.TemporaryDirectory() as name:
         write_documents(Path(name) / "documents", documents)
-        command = [sys.executable, "-m", "evaluation.ingesting.peak", name, str(_tokenizer(settings))]
+        command = [sys.executable, "-m", "evaluation.benches.ingesting.peak", name, str(_tokenizer(settings))]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SetupError(f"the ingest of {documents} documents failed: {done.stderr.strip()[-500:]}")
