@@ -1,23 +1,20 @@
 """Documents that repeat others: exact copies by digest, near ones by MinHash. The newest of each group is kept.
 
-Near: runs of words (shingles; Broder 1997, On the resemblance and containment of documents) are sketched by MinHash;
-bands of the sketch find candidates (Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, chapter 3); then the true
-Jaccard similarity of the shingle sets decides. So no pair below the threshold is ever taken for one, and a pair at or
-above it is missed with a probability of at most MISSED.
+Near: runs of words (shingles) are sketched by MinHash; bands of the sketch find candidates (Leskovec, Rajaraman,
+Ullman, Mining of Massive Datasets, chapter 3); then the true Jaccard similarity of the shingle sets decides. So no pair
+below the threshold is ever taken for one, and a pair at or above it is missed with a probability of at most MISSED.
 """
 
 import datetime
-import re
-import unicodedata
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from indexes.sketches import PERMUTATIONS, Sketches, jaccard, normalized, shingles
 from indexes.types import Document
 from infra.settings import Spec
 from infra.store import text_digest
@@ -25,12 +22,10 @@ from infra.store import text_digest
 Mode = Literal["off", "report", "drop"]
 MODES: tuple[Mode, ...] = ("off", "report", "drop")
 
-PERMUTATIONS = 128
-"""Hash values of a sketch."""
 MISSED = 0.001
 """Most probability that a pair exactly at the threshold is not found; more similar pairs are missed more rarely."""
-_WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]|[^\W\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]+")
-"""A word; of scripts that put no spaces between words (Thai, Japanese, Chinese), a single sign."""
+_SHINGLES_HELD = 128
+"""Documents whose shingles are held in memory: a page with a thousand variants is compared a thousand times."""
 
 
 class DuplicateSpec(Spec):
@@ -66,25 +61,6 @@ class Duplicate(Spec):
     reason: str
 
 
-def normalized(text: str) -> str:
-    """Text without what makes no difference: canonical Unicode, lower case, single spaces."""
-    return " ".join(unicodedata.normalize("NFC", text).lower().split())
-
-
-def shingles(text: str, words: int) -> frozenset[str]:
-    """Every run of `words` words; of a shorter text the whole, of one without a word nothing."""
-    found = _WORD.findall(normalized(text))
-    if len(found) < words:
-        return frozenset({" ".join(found)} if found else ())
-    return frozenset(" ".join(found[start : start + words]) for start in range(len(found) - words + 1))
-
-
-def jaccard(ours: frozenset[str], theirs: frozenset[str]) -> float:
-    """|ours ∩ theirs| / |ours ∪ theirs|; 0 for two empty sets."""
-    shared = len(ours & theirs)
-    return shared / max(1, len(ours) + len(theirs) - shared)
-
-
 def bands_for(threshold: float) -> tuple[int, int]:
     """(bands, rows): the longest rows at which (1 - threshold ** rows) ** bands stays within half of MISSED."""
     fits = [
@@ -93,55 +69,70 @@ def bands_for(threshold: float) -> tuple[int, int]:
     return PERMUTATIONS // fits[-1], fits[-1]
 
 
-def find_duplicates(documents: Sequence[Document], spec: DuplicateSpec) -> list[Duplicate]:
+def find_duplicates(
+    documents: Sequence[Document], spec: DuplicateSpec, sketches: Sketches | None = None
+) -> list[Duplicate]:
     """Every document that repeats a newer one (by date, then by id; undated ones count as oldest), sorted by id.
 
     Documents are taken newest first. One that is similar to another with the same access labels, which repeats none
     itself, repeats that one: the most similar, then the newest. So what is dropped is always as similar as the
-    threshold to something that stays.
+    threshold to something that stays. Of a document no text is held: `documents` may read them from a file.
     """
     if spec.exact == "off":
         return []
-    texts = {document.id: text_digest(normalized(document.text)) for document in documents}
-    groups = _groups(documents, texts)
-    leaders = _Leaders([group[0] for group in groups], texts, spec)
+    groups = _groups(documents)
+    leaders = _Leaders([group[0] for group in groups], documents, spec, sketches or Sketches())
     found: list[Duplicate] = []
     for number, group in enumerate(groups):
         first, copies = group[0], group[1:]
         repeated = leaders.take(number)
         if repeated:
             kept, similarity = repeated
-            found += [_repeating(first, kept, similarity, texts, spec)]
+            found += [_repeating(first, kept, similarity, spec)]
             if found[-1].dropped:
-                found += [_repeating(copy, kept, similarity, texts, spec) for copy in copies]
+                found += [_repeating(copy, kept, similarity, spec) for copy in copies]
                 continue
-        found += [_repeating(copy, first, 1.0, texts, spec) for copy in copies]
+        found += [_repeating(copy, first, 1.0, spec) for copy in copies]
     return sorted(found, key=lambda duplicate: duplicate.id)
 
 
-def _groups(documents: Sequence[Document], texts: Mapping[str, str]) -> list[list[Document]]:
+class _Entry(NamedTuple):
+    """What is held of a document."""
+
+    id: str
+    date: datetime.date | None
+    access: frozenset[str]
+    text: str
+    """Digest of its normalised text."""
+    place: int
+    """Its number among the documents."""
+
+
+def _groups(documents: Sequence[Document]) -> list[list[_Entry]]:
     """Documents with one text and the same access labels, newest first; the groups by their newest document."""
-    groups: dict[tuple[str, frozenset[str]], list[Document]] = {}
-    by_id = sorted(documents, key=lambda document: document.id)
-    for document in sorted(by_id, key=lambda document: document.date or datetime.date.min, reverse=True):
-        groups.setdefault((texts[document.id], frozenset(document.access)), []).append(document)
+    entries = [
+        _Entry(document.id, document.date, frozenset(document.access), text_digest(normalized(document.text)), place)
+        for place, document in enumerate(documents)
+    ]
+    groups: dict[tuple[str, frozenset[str]], list[_Entry]] = {}
+    by_id = sorted(entries, key=lambda entry: entry.id)
+    for entry in sorted(by_id, key=lambda entry: entry.date or datetime.date.min, reverse=True):
+        groups.setdefault((entry.text, entry.access), []).append(entry)
     return list(groups.values())
 
 
-def _repeating(
-    document: Document, kept: Document, similarity: float, texts: Mapping[str, str], spec: DuplicateSpec
-) -> Duplicate:
+def _repeating(entry: _Entry, kept: _Entry, similarity: float, spec: DuplicateSpec) -> Duplicate:
     """The record of a document that repeats `kept`."""
-    is_exact = texts[document.id] == texts[kept.id]
+    is_exact = entry.text == kept.text
     mode = spec.exact if is_exact else spec.near
-    is_dropped = mode == "drop" and set(document.access) == set(kept.access)
+    is_dropped = mode == "drop" and entry.access == kept.access
     likeness = "has the same text as" if is_exact else f"is near ({similarity:.3f}) to"
     reason = f"{likeness} {kept.id}, the newer one ({kept.date or 'undated'})"
     if not is_dropped:
         why = "their access labels differ" if mode == "drop" else "duplicates of this kind are only reported"
         reason += f"; both stay: {why}"
     kind: Literal["exact", "near"] = "exact" if is_exact else "near"
-    return Duplicate(id=document.id, kept=kept.id, similarity=similarity, kind=kind, dropped=is_dropped, reason=reason)
+    return Duplicate(id=entry.id, kept=kept.id, similarity=similarity, kind=kind, dropped=is_dropped, reason=reason)
 
 
 class _Leaders:
@@ -151,66 +142,56 @@ class _Leaders:
     variants of one page cost a thousand comparisons, not a million.
     """
 
-    def __init__(self, documents: Sequence[Document], texts: Mapping[str, str], spec: DuplicateSpec) -> None:
-        """`texts` has the digest of every document's normalised text by its id."""
+    def __init__(
+        self, entries: Sequence[_Entry], documents: Sequence[Document], spec: DuplicateSpec, sketches: Sketches
+    ) -> None:
         from scipy.stats import binom
 
-        self._documents = documents
-        self._texts = texts
+        self._entries = entries
         self._spec = spec
         self._copies: dict[str, list[int]] = {}
         self._buckets: dict[tuple[int, int], list[int]] = {}
-        self._shingles = lru_cache(maxsize=1024)(lambda number: shingles(documents[number].text, spec.shingle_words))
+
+        def text(number: int) -> str:
+            return documents[entries[number].place].text
+
+        self._shingles = lru_cache(_SHINGLES_HELD)(lambda number: shingles(text(number), spec.shingle_words))
         if spec.near != "off":
             bands, rows = bands_for(spec.threshold)
-            self._sketches = self._sketched()
+            self._sketches = sketches.table([entry.text for entry in entries], text, spec.shingle_words)
             self._keys = _band_keys(self._sketches, bands, rows)
             self._least_equal = int(binom.ppf(MISSED / 2, PERMUTATIONS, spec.threshold))
             """A pair at the threshold agrees in fewer hash values with a probability of at most MISSED / 2."""
 
-    def take(self, number: int) -> tuple[Document, float] | None:
+    def take(self, number: int) -> tuple[_Entry, float] | None:
         """The leader that document `number` repeats, best one first: same access labels, most similar, newest."""
-        document = self._documents[number]
-        text, readers = self._texts[document.id], frozenset(document.access)
-        similar = dict.fromkeys(self._copies.get(text, ()), 1.0)
+        entry = self._entries[number]
+        similar = dict.fromkeys(self._copies.get(entry.text, ()), 1.0)
         if self._spec.near != "off":
             similar |= self._near(number)
         ranked = sorted(
-            (frozenset(self._documents[leader].access) != readers, -likeness, leader)
-            for leader, likeness in similar.items()
+            (self._entries[leader].access != entry.access, -likeness, leader) for leader, likeness in similar.items()
         )
         if not ranked or ranked[0][0]:
-            self._copies.setdefault(text, []).append(number)
+            self._copies.setdefault(entry.text, []).append(number)
             if self._spec.near != "off":
                 for key in self._shared_keys(number):
                     self._buckets.setdefault(key, []).append(number)
-        return (self._documents[ranked[0][2]], -ranked[0][1]) if ranked else None
+        return (self._entries[ranked[0][2]], -ranked[0][1]) if ranked else None
 
     def _near(self, number: int) -> dict[int, float]:
         """Leaders whose true similarity reaches the threshold, among those that share a band with document `number`."""
         found = sorted({leader for key in self._shared_keys(number) for leader in self._buckets.get(key, ())})
         equal = (self._sketches[found] == self._sketches[number]).sum(axis=1)
         likely = [leader for leader, count in zip(found, equal, strict=True) if count >= self._least_equal]
+        if not likely:
+            return {}
         ours = self._shingles(number)
         likeness = {leader: jaccard(ours, self._shingles(leader)) for leader in likely}
         return {leader: value for leader, value in likeness.items() if value >= self._spec.threshold}
 
     def _shared_keys(self, number: int) -> list[tuple[int, int]]:
         return [(band, int(key)) for band, key in enumerate(self._keys[number]) if key >= 0]
-
-    def _sketched(self) -> NDArray[np.uint32]:
-        """MinHash sketches, shape (documents, PERMUTATIONS)."""
-        from datasketch import MinHash
-
-        start = MinHash(PERMUTATIONS, seed=1)
-        sketches = np.empty((len(self._documents), PERMUTATIONS), np.uint32)
-        for number, document in enumerate(self._documents):
-            sketch = MinHash(PERMUTATIONS, hashfunc=zlib.crc32, permutations=start.permutations, scheme=start.scheme)
-            words = [shingle.encode() for shingle in shingles(document.text, self._spec.shingle_words)]
-            if words:
-                sketch.update_batch(words)
-            sketches[number] = sketch.hashvalues
-        return sketches
 
 
 def _band_keys(sketches: NDArray[np.uint32], bands: int, rows: int) -> NDArray[np.int64]:

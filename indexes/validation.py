@@ -6,14 +6,16 @@ The suites see lengths, shares, counts and ids, never the text, so Data Docs hol
 import datetime
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from indexes.duplicates import DuplicateSpec, normalized
-from indexes.expectations import Expect, Severity, ValidationReport, run_suite
+from indexes.cache import ContentCache, NoCache
+from indexes.duplicates import DuplicateSpec
+from indexes.expectations import Expect, Row, Severity, ValidationReport, columns_of, run_suite
+from indexes.sketches import normalized
 from indexes.types import Chunk, Document
 from infra.settings import Spec
 from infra.store import text_digest
@@ -90,50 +92,78 @@ def validate_documents(
     spec: ValidationSpec,
     docs_folder: Path,
     personal: Callable[[str], int] | None = None,
+    counted: ContentCache | None = None,
+    version: str = "",
 ) -> ValidationReport:
     """Run the document suite and write Data Docs into `docs_folder`. An empty corpus fails.
 
-    `personal` counts the pieces of personal data in a text; it is needed if `spec.max_personal_share` is set.
+    `personal` counts the pieces of personal data in a text; it is needed if `spec.max_personal_share` is set. Its
+    counts are kept in `counted` under its `version`, which has to change when they would. No text is held.
     """
     assert personal or spec.max_personal_share is None, "max_personal_share is set, and nothing finds personal data"
-    texts = [text_digest(normalized(document.text)) for document in documents]
-    copies = Counter(texts)
-    rows = [
-        {
-            "id": document.id,
-            "title_characters": len(document.title.strip()),
-            "characters": len(document.text.strip()),
-            "prose_characters": None if document.media in ("sql", "csv", "xlsx") else len(document.text.strip()),
-            "labels": len([label for label in document.access if label.strip()]),
-            "date": _day_number(document.date) if document.date else None,
-            "language": document.language if _LANGUAGE.fullmatch(document.language) else None,
-            "broken_characters": document.text.count("\ufffd"),
-            "damaged_share": damaged_share(document.text),
-            "personal": personal(document.text) if personal else 0,
-            "copies": copies[text] - 1,
-        }
-        for document, text in zip(documents, texts, strict=True)
-    ]
-    return run_suite("documents", rows, lambda expect: _document_suite(expect, spec), docs_folder)
+    texts: list[str] = []
+
+    def rows() -> Iterator[Row]:
+        for document, count in _with_personal(documents, personal, counted or NoCache(), version):
+            texts.append(text_digest(normalized(document.text)))
+            yield {
+                "id": document.id,
+                "title_characters": len(document.title.strip()),
+                "characters": len(document.text.strip()),
+                "prose_characters": None if document.media in ("sql", "csv", "xlsx") else len(document.text.strip()),
+                "labels": len([label for label in document.access if label.strip()]),
+                "date": _day_number(document.date) if document.date else None,
+                "language": document.language if _LANGUAGE.fullmatch(document.language) else None,
+                "broken_characters": document.text.count("\ufffd"),
+                "damaged_share": damaged_share(document.text),
+                "personal": count,
+            }
+
+    table = columns_of(rows())
+    return run_suite("documents", table | _copies(texts), lambda expect: _document_suite(expect, spec), docs_folder)
 
 
 def validate_chunks(chunks: Sequence[Chunk], spec: ValidationSpec, docs_folder: Path) -> ValidationReport:
-    """Run the chunk suite and write Data Docs into `docs_folder`. A corpus without chunks fails."""
-    copies = Counter(text_digest(chunk.text) for chunk in chunks)
-    rows = [
-        {
-            "id": chunk.id,
-            "title_characters": len(chunk.title.strip()),
-            "characters": len(chunk.text.strip()),
-            "tokens": chunk.tokens,
-            "start": chunk.start,
-            "end": chunk.end,
-            "labels": len([label for label in chunk.access if label.strip()]),
-            "copies": copies[text_digest(chunk.text)] - 1,
-        }
-        for chunk in chunks
-    ]
-    return run_suite("chunks", rows, lambda expect: _chunk_suite(expect, spec), docs_folder)
+    """Run the chunk suite and write Data Docs into `docs_folder`. A corpus without chunks fails. No text is held."""
+    texts: list[str] = []
+
+    def rows() -> Iterator[Row]:
+        for chunk in chunks:
+            texts.append(text_digest(chunk.text))
+            yield {
+                "id": chunk.id,
+                "title_characters": len(chunk.title.strip()),
+                "characters": len(chunk.text.strip()),
+                "tokens": chunk.tokens,
+                "start": chunk.start,
+                "end": chunk.end,
+                "labels": len([label for label in chunk.access if label.strip()]),
+            }
+
+    table = columns_of(rows())
+    return run_suite("chunks", table | _copies(texts), lambda expect: _chunk_suite(expect, spec), docs_folder)
+
+
+def _with_personal(
+    documents: Sequence[Document], personal: Callable[[str], int] | None, counted: ContentCache, version: str
+) -> Iterator[tuple[Document, int]]:
+    """Every document with the pieces of personal data in it; 0 where nobody counts them."""
+    if personal is None:
+        yield from ((document, 0) for document in documents)
+        return
+    count = personal
+    for found in counted.once(
+        documents,
+        lambda document: f"{version}/{text_digest(document.text)}",
+        lambda document: str(count(document.text)).encode(),
+    ):
+        yield found.item, int(found.value)
+
+
+def _copies(texts: Sequence[str]) -> dict[str, list[object]]:
+    """The column that says how many other rows have the same text, by the digests of the texts."""
+    counts = Counter(texts)
+    return {"copies": [counts[text] - 1 for text in texts]}
 
 
 def damaged_share(text: str) -> float:

@@ -5,10 +5,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict
 
@@ -97,13 +98,16 @@ def _written(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write `text` so that a reader sees the old file or the whole new one, also after a power cut."""
+def write_atomic(path: Path, text: str | Iterable[str]) -> None:
+    """Write a text, or its parts one after another, so that a reader sees the old file or the whole new one.
+
+    That holds after a power cut too.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+            stream.writelines([text] if isinstance(text, str) else text)
             stream.flush()
             os.fsync(stream.fileno())
         Path(name).replace(path)
@@ -113,20 +117,69 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def write_lines(path: Path, rows: Iterable[BaseModel]) -> None:
-    """Write models as JSON lines with sorted keys, atomically."""
-    write_atomic(path, "".join(canonical_json(row.model_dump(mode="json")) + "\n" for row in rows))
+    """Write models as JSON lines with sorted keys, atomically; rows that are made on the way are not gathered."""
+    write_atomic(path, map(json_line, rows))
+
+
+def json_line(row: BaseModel) -> str:
+    """A model as a JSON line with sorted keys."""
+    return canonical_json(row.model_dump(mode="json")) + "\n"
 
 
 def read_lines(path: Path, model: type[Model]) -> Iterator[Model]:
     """Read JSON lines. Raises InputError naming file and line of the first bad row."""
-    with path.open(encoding="utf-8") as stream:
+    with path.open("rb") as stream:
         for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                yield model.model_validate_json(line)
-            except ValueError as error:
-                raise InputError(f"{path}:{number}: not a valid {model.__name__}: {error}") from error
+            if line.strip():
+                yield _parsed(line, model, path, number)
+
+
+def _parsed(line: bytes, model: type[Model], path: Path, number: int) -> Model:
+    try:
+        return model.model_validate_json(line)
+    except ValueError as error:
+        raise InputError(f"{path}:{number}: not a valid {model.__name__}: {error}") from error
+
+
+class StoredLines(Sequence[Model]):
+    """The rows of a file of write_lines, each read when it is asked for: 8 bytes a row are held.
+
+    A bad row raises InputError naming file and line.
+    """
+
+    def __init__(self, path: Path, model: type[Model]) -> None:
+        self.path = path
+        self.model = model
+        self._starts = array("q")
+        start = 0
+        for line in self.lines():
+            self._starts.append(start)
+            start += len(line)
+
+    def lines(self) -> Iterator[bytes]:
+        """The rows as they stand in the file."""
+        with self.path.open("rb") as stream:
+            yield from stream
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[Model]:
+        return read_lines(self.path, self.model)
+
+    @overload
+    def __getitem__(self, index: int) -> Model: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Model]: ...
+
+    def __getitem__(self, index: int | slice) -> Model | Sequence[Model]:
+        places = range(len(self))[index]
+        if isinstance(places, range):
+            return [self[place] for place in places]
+        with self.path.open("rb") as stream:
+            stream.seek(self._starts[places])
+            return _parsed(stream.readline(), self.model, self.path, places + 1)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,36 +1,35 @@
 """Tasks from files to checked chunks: read, validate, chunk, validate again; and the cases that measure the result."""
 
-import json
-import shutil
 from collections import Counter
 from pathlib import Path
 
-from indexes.cache import EmbeddingCache
+from indexes.cache import ContentCache, EmbeddingCache
 from indexes.chunkers.spec import ChunkSpec
-from indexes.chunkers.text import chunk_document
-from indexes.chunkers.tokens import token_counter
+from indexes.chunking import chunks_in, write_chunks
+from indexes.corpus import documents_in, splits_in, write_corpus, write_without
 from indexes.duplicates import Duplicate, DuplicateSpec, find_duplicates
 from indexes.embedder import CachedEmbedder, EmbedSpec, open_embedder
 from indexes.expectations import ValidationReport
-from indexes.loaders.corpus import fetch_sources, load_corpus
+from indexes.loaders.corpus import fetch_sources, open_corpus
 from indexes.loaders.database import read_table
 from indexes.loaders.kept import KeptFolder
 from indexes.loaders.spec import CorpusSpec, SqlTable
+from indexes.sketches import Sketches
 from indexes.types import Chunk, Document
 from indexes.validation import ValidationSpec, validate_chunks, validate_documents
 from infra.errors import InputError, PolicyError
 from infra.settings import settings
-from infra.store import ArtifactRef, file_digest, folder_manifest, read_lines, value_digest, write_atomic, write_lines
+from infra.store import ArtifactRef, StoredLines, code_version, file_digest, folder_manifest, value_digest, write_lines
 from models.answering.guardrails import GuardPolicy, personal_data
 from models.cases import CaseSpec, check_splits, load_cases
 from tasks.policy import StageResult, artifact_store, stage
 
-VALIDATION = ("indexes/validation.py", "indexes/expectations.py", "indexes/duplicates.py", "indexes/pages.py")
+VALIDATION = ("indexes/validation.py", "indexes/expectations.py", "indexes/sketches.py", "indexes/pages.py")
 """Source that decides what a validation says."""
 TRAFFIC = "traffic"
 """Split name of the cases that the simulated user asks."""
 SHOWN = 200
-"""Rows of a table of duplicates; the artifact has all of them."""
+"""Rows of a table; the artifact has all of them."""
 
 
 def content_of(*paths: Path) -> str:
@@ -73,64 +72,67 @@ def _table_content(table: SqlTable, folder: Path) -> list[list[str]]:
         return [[str(error)]]
 
 
-@stage("indexes/loaders", "indexes/types.py")
+def _cache(name: str) -> ContentCache:
+    """What is kept of single documents: `name` says what."""
+    return ContentCache(settings().home / "documents" / f"{name}.sqlite")
+
+
+@stage("indexes/loaders", "indexes/corpus.py", "indexes/types.py")
 def read_corpus(spec: CorpusSpec, root: str, content: str) -> StageResult:
-    """Load every document; `content` is the corpus_content of now, which also fetched pages and objects."""
-    loaded = load_corpus(spec, Path(root), KeptFolder(_copies()))
-    if not loaded.documents:
-        count = len(loaded.quarantined)
-        raise InputError(
-            f"{root}/{spec.documents}: no readable document ({count} quarantined); check `corpus` in the policy"
-        )
-    with artifact_store().writing("corpus") as draft:
-        write_lines(draft.folder / "documents.jsonl", loaded.documents)
-        write_lines(draft.folder / "quarantined.jsonl", loaded.quarantined)
-        write_atomic(draft.folder / "superseded.json", json.dumps(sorted(loaded.superseded)))
-        write_atomic(draft.folder / "splits.json", json.dumps(loaded.splits, sort_keys=True))
-    formats = Counter(document.media for document in loaded.documents)
+    """Read every document; `content` is the corpus_content of now, which also fetched pages and objects."""
+    with (
+        open_corpus(spec, Path(root), KeptFolder(_copies()), _cache("read")) as found,
+        artifact_store().writing("corpus") as draft,
+    ):
+        write_corpus(found, draft.folder)
     return StageResult(
         refs={"corpus": draft.stored()},
-        computed=len(loaded.documents),
-        total=len(loaded.documents),
+        computed=found.computed,
+        total=found.total,
         metrics={
-            "documents": len(loaded.documents),
-            "quarantined": len(loaded.quarantined),
-            "superseded": len(loaded.superseded),
+            "documents": len(found.ids),
+            "quarantined": len(found.quarantined),
+            "superseded": len(found.superseded),
         },
-        table=[{"document": item.id, "reason": item.reason} for item in loaded.quarantined],
-        notes=[f"- {count} {media}" for media, count in sorted(formats.items())],
+        table=[{"document": item.id, "reason": item.reason} for item in found.quarantined[:SHOWN]],
+        notes=[
+            f"{found.computed} of {found.total} documents read, the text of the others was kept",
+            *(f"- {count} {media}" for media, count in sorted(found.formats.items())),
+            *_more(len(found.quarantined), "quarantined documents"),
+        ],
     )
 
 
-def documents_of(corpus: ArtifactRef) -> list[Document]:
+def documents_of(corpus: ArtifactRef) -> StoredLines[Document]:
     """The documents of a corpus artifact."""
-    return list(read_lines(artifact_store().open(corpus) / "documents.jsonl", Document))
+    return documents_in(artifact_store().open(corpus))
 
 
 def splits_of(corpus: ArtifactRef) -> dict[str, str]:
     """Document id → split, where the corpus says so."""
-    found: dict[str, str] = json.loads((artifact_store().open(corpus) / "splits.json").read_text("utf-8"))
-    return found
+    return splits_in(artifact_store().open(corpus))
 
 
-def chunks_of(chunks: ArtifactRef) -> list[Chunk]:
+def chunks_of(chunks: ArtifactRef) -> StoredLines[Chunk]:
     """The chunks of a chunk set."""
-    return list(read_lines(artifact_store().open(chunks) / "chunks.jsonl", Chunk))
+    return chunks_in(artifact_store().open(chunks))
 
 
-@stage("indexes/duplicates.py", "indexes/types.py")
+@stage("indexes/duplicates.py", "indexes/sketches.py", "indexes/types.py")
 def drop_duplicates(corpus: ArtifactRef, spec: DuplicateSpec) -> StageResult:
     """Name the documents that repeat newer ones, and take those out of the corpus that the spec drops."""
     documents = documents_of(corpus)
-    found = find_duplicates(documents, spec)
+    sketches = Sketches(_cache("sketches"))
+    found = find_duplicates(documents, spec, sketches)
     dropped = {duplicate.id for duplicate in found if duplicate.dropped}
     store = artifact_store()
     with store.writing("duplicates") as draft:
         write_lines(draft.folder / "duplicates.jsonl", found)
     shown = sorted(found, key=lambda duplicate: not duplicate.dropped)
+    told = f"{sketches.computed} of {len(documents)} documents sketched, the sketches of the others were kept"
     return StageResult(
         refs={"corpus": _without(corpus, dropped) if dropped else corpus, "duplicates": draft.stored()},
-        computed=len(documents),
+        computed=sketches.computed,
         total=len(documents),
         metrics={
             "documents": len(documents) - len(dropped),
@@ -138,8 +140,13 @@ def drop_duplicates(corpus: ArtifactRef, spec: DuplicateSpec) -> StageResult:
             "duplicates_kept": len(found) - len(dropped),
         },
         table=[_duplicate_row(duplicate) for duplicate in shown[:SHOWN]],
-        notes=[f"- {len(found) - SHOWN} duplicates more in the artifact"] if len(found) > SHOWN else [],
+        notes=[told, *_more(len(found), "duplicates")],
     )
+
+
+def _more(count: int, what: str) -> list[str]:
+    """A note on the rows that a table does not show."""
+    return [f"- {count - SHOWN} {what} more in the artifact"] if count > SHOWN else []
 
 
 def _duplicate_row(duplicate: Duplicate) -> dict[str, str | float]:
@@ -155,12 +162,8 @@ def _duplicate_row(duplicate: Duplicate) -> dict[str, str | float]:
 def _without(corpus: ArtifactRef, dropped: set[str]) -> ArtifactRef:
     """The corpus without some of its documents; what else it says stays as it is."""
     store = artifact_store()
-    splits = {name: split for name, split in splits_of(corpus).items() if name not in dropped}
     with store.writing("corpus") as draft:
-        shutil.copytree(store.open(corpus), draft.folder, dirs_exist_ok=True)
-        kept = (document for document in documents_of(corpus) if document.id not in dropped)
-        write_lines(draft.folder / "documents.jsonl", kept)
-        write_atomic(draft.folder / "splits.json", json.dumps(splits, sort_keys=True))
+        write_without(store.open(corpus), dropped, draft.folder)
     return draft.stored()
 
 
@@ -183,31 +186,30 @@ def check_documents(corpus: ArtifactRef, spec: ValidationSpec, guards: GuardPoli
     """Great Expectations over the documents, with Data Docs kept as an artifact. `guards` says what is personal."""
     documents = documents_of(corpus)
     finder = personal_data(guards) if guards else None
+    count = (lambda text: len(finder.find(text))) if finder else None
+    version = value_digest([guards and guards.model_dump(mode="json"), code_version("models/answering/personal.py")])
     with artifact_store().writing("data-docs") as draft:
-        report = validate_documents(
-            documents, spec, draft.folder, (lambda text: len(finder.find(text))) if finder else None
-        )
+        report = validate_documents(documents, spec, draft.folder, count, _cache("personal"), version)
     return _judged(report, draft.stored(), len(documents))
 
 
-@stage("indexes/chunkers", "indexes/embedder.py", "indexes/types.py")
+@stage("indexes/chunkers", "indexes/chunking.py", "indexes/embedder.py", "indexes/types.py")
 def chunk_corpus(
     corpus: ArtifactRef, spec: ChunkSpec, tokenizer: ArtifactRef, embedding: EmbedSpec | None
 ) -> StageResult:
     """Cut every document into chunks, counted in tokens of the model's tokenizer; `embedding` where meanings count."""
-    count = token_counter(artifact_store().open(tokenizer))
-    cache = EmbeddingCache(settings().home / "embeddings")
-    embedder = CachedEmbedder(open_embedder(embedding), cache) if embedding else None
-    documents = documents_of(corpus)
-    chunks = [chunk for document in documents for chunk in chunk_document(document, spec, count, embedder)]
-    with artifact_store().writing("chunks") as draft:
-        write_lines(draft.folder / "chunks.jsonl", chunks)
-    tokens = [chunk.tokens for chunk in chunks]
+    store = artifact_store()
+    vectors = EmbeddingCache(settings().home / "embeddings")
+    embedder = CachedEmbedder(open_embedder(embedding), vectors) if embedding else None
+    with store.writing("chunks") as draft:
+        model = store.open(tokenizer)
+        cut = write_chunks(documents_of(corpus), spec, model, draft.folder, _cache("chunks"), embedder)
     return StageResult(
         refs={"chunks": draft.stored()},
-        computed=len(chunks),
-        total=len(chunks),
-        metrics={"chunks": len(chunks), "tokens_mean": sum(tokens) / len(tokens), "tokens_max": max(tokens)},
+        computed=cut.computed,
+        total=cut.chunks,
+        metrics={"chunks": cut.chunks, "tokens_mean": cut.tokens / cut.chunks, "tokens_max": cut.tokens_max},
+        notes=[f"{cut.computed} of {cut.chunks} chunks cut, those of unchanged documents were kept"],
     )
 
 

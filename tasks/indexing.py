@@ -14,7 +14,7 @@ from indexes.vectors.choose import IndexNeed, choose
 from indexes.vectors.compare import compare
 from infra.errors import InputError
 from infra.settings import settings
-from infra.store import ArtifactRef, canonical_json, read_lines, write_atomic
+from infra.store import ArtifactRef, canonical_json, read_lines, text_digest, write_atomic
 from models.types import Case
 from tasks.corpus import TRAFFIC, chunks_of
 from tasks.policy import StageResult, artifact_store, progress_logger, stage
@@ -41,17 +41,20 @@ MOST_QUESTIONS = 500
 @stage("indexes/embedder.py", "indexes/endpoint.py", "indexes/tokens.py", "indexes/types.py", "indexes/weights.py")
 def embed(chunks: ArtifactRef, spec: EmbedSpec, token_vectors: bool) -> StageResult:
     """Vectors of every chunk, and of every token where asked; what was embedded before comes from the caches."""
-    rows = chunks_of(chunks)
+    rows = list(chunks_of(chunks))
     embedder = open_embedder(spec)
     store, cache = artifact_store(), EmbeddingCache(settings().home / "embeddings")
     progress = progress_logger("embed", "chunks")
+    texts = [text_digest(row.embedding_text) for row in rows]
     refs, computed = {}, 0
     if token_vectors:
         with store.writing("token-vectors") as draft:
             kept = EmbeddingCache(settings().home / "token-vectors")
             computed, _ = write_token_vectors(draft.folder, rows, tokenwise(embedder), kept, cache, progress)
+            kept.trim(embedder.version, texts)
         refs["tokens"] = draft.stored()
     vectors, anew, total = embed_chunks(rows, embedder, cache, progress)
+    cache.trim(embedder.version, texts)
     computed = max(computed, anew)
     with store.writing("vectors") as draft:
         np.save(draft.folder / "vectors.npy", vectors, allow_pickle=False)
@@ -72,7 +75,7 @@ def build(
 ) -> StageResult:
     """Vector index, BM25 and what else the spec keeps of the chunks, in one folder."""
     store = artifact_store()
-    rows = chunks_of(chunks)
+    rows = list(chunks_of(chunks))
     matrix = np.load(store.open(vectors) / "vectors.npy", allow_pickle=False)
     with store.writing("index") as draft:
         version = open_embedder(embedding).version

@@ -99,7 +99,7 @@ def make_rows(
     splits = splits_of(corpus)
     held_back = {name for case in known if case.split in HELD_BACK for name in case.documents}
     held_back |= {name for name, split in splits.items() if split in HELD_BACK}
-    maker = RowMaker(spec, load_prompt(prompt, store), search, chunks_of(chunks))
+    maker = RowMaker(spec, load_prompt(prompt, store), search, list(chunks_of(chunks)))
     from_cases = maker.of_cases([case for case in known if case.split == "train"])
     from_corpus = maker.of_corpus(lambda document: document not in held_back)
     rows = [*from_cases, *from_corpus]

@@ -1,23 +1,26 @@
 """From files, tables, web pages and buckets to documents: each is used, quarantined with a reason, or superseded."""
 
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
+from indexes.cache import ContentCache, NoCache
 from indexes.loaders.bucket import fetch_objects
-from indexes.loaders.database import read_table, source_name
-from indexes.loaders.extracted import Extracted, humanize
-from indexes.loaders.formats import JSONL, MEDIA, check_suffix
-from indexes.loaders.isolated import IsolatedReader
-from indexes.loaders.jsonl import read_jsonl
+from indexes.loaders.extracted import Extracted
+from indexes.loaders.isolated import IsolatedReader, ReadingStoppedError
 from indexes.loaders.kept import Kept, KeptFolder
 from indexes.loaders.manifest import Manifest, load_manifest
-from indexes.loaders.ordinary import REASON_LIMIT, check_file, check_name, printable
+from indexes.loaders.ordinary import REASON_LIMIT, printable
+from indexes.loaders.sources import Source, Sources
 from indexes.loaders.spec import CorpusSpec, LoadedCorpus
+from indexes.loaders.spool import OpenCorpus, Spool
 from indexes.loaders.web import fetch_pages
 from indexes.types import Document, Quarantined
 from infra.errors import InputError
-from infra.store import file_digest
+from infra.settings import Spec
+from infra.store import code_version
 
 
 def fetch_sources(spec: CorpusSpec, folder: Path) -> list[Kept]:
@@ -32,10 +35,14 @@ def fetch_sources(spec: CorpusSpec, folder: Path) -> list[Kept]:
     return copies.all()
 
 
-def load_corpus(spec: CorpusSpec, root: Path, copies: KeptFolder | None = None) -> LoadedCorpus:
+@contextmanager
+def open_corpus(
+    spec: CorpusSpec, root: Path, copies: KeptFolder | None = None, cache: ContentCache | None = None
+) -> Iterator[OpenCorpus]:
     """Read every document of the spec; `root` is the policy file's folder. Same input, same result, same order.
 
-    Web pages and objects are read from `copies`, as fetch_sources left them: nothing here uses the network.
+    Web pages and objects are read from `copies`, as fetch_sources left them: nothing here uses the network. The text
+    of what was read before is taken from `cache`.
 
     Raises: InputError when the folder or the manifest is wrong or nothing usable is left; PolicyError for a wrong
     table. Single bad documents raise nothing: they are in `quarantined`.
@@ -44,155 +51,122 @@ def load_corpus(spec: CorpusSpec, root: Path, copies: KeptFolder | None = None) 
     folder = (root / spec.documents).resolve()
     if not folder.is_dir():
         raise InputError(f"corpus.documents: {folder} is not a folder; name the folder of your documents")
-    collector = _Collector(spec, folder, load_manifest(folder / spec.manifest))
-    with IsolatedReader(spec.seconds_per_document, spec.memory_mb, spec.max_characters) as reader:
-        collector.add_files(reader)
-        collector.add_tables()
-        if copies is not None:
-            collector.add_copies(copies, reader)
-    collector.add_missing()
-    return collector.result()
+    manifest = load_manifest(folder / spec.manifest)
+    with IsolatedReader(spec.seconds_per_document, spec.memory_mb, spec.max_characters) as reader, Spool() as spool:
+        sources = Sources(spec, folder, manifest, reader)
+        collector = _Collector(spec, manifest, spool)
+        every = chain(sources.files(), sources.rows(), sources.copies(copies) if copies is not None else ())
+        collector.read(every, cache or NoCache())
+        yield collector.result(folder, sources.quarantined | collector.quarantined | sources.missing())
+
+
+def load_corpus(spec: CorpusSpec, root: Path, copies: KeptFolder | None = None) -> LoadedCorpus:
+    """The corpus of open_corpus with its documents in memory."""
+    with open_corpus(spec, root, copies) as found:
+        return LoadedCorpus(
+            documents=[Document.model_validate_json(line) for line in found.lines()],
+            quarantined=found.quarantined,
+            superseded=found.superseded,
+            splits=found.splits,
+        )
+
+
+class _Outcome(Spec):
+    """What reading a source came to: its text, or the reason against it."""
+
+    extracted: Extracted | None = None
+    reason: str = ""
 
 
 class _Collector:
     """Gathers documents under unique ids."""
 
-    def __init__(self, spec: CorpusSpec, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, spec: CorpusSpec, manifest: Manifest, spool: Spool) -> None:
         self.spec = spec
-        self.folder = folder
         self.manifest = manifest
-        self.documents: dict[str, Document] = {}
+        self.spool = spool
+        self.formats: dict[str, str] = {}
+        self.replaced = manifest.superseded()
         self.quarantined: dict[str, str] = {}
-        self.named: set[str] = set()
+        self.computed = self.total = 0
 
-    def add_files(self, reader: IsolatedReader) -> None:
-        """Read the files that the patterns name."""
-        for identity, path in _files(self.spec, self.folder).items():
-            self.named.add(identity)
-            try:
-                check_name(identity)
-                check_file(path, self.folder, self.spec.max_bytes)
-                self._read(identity, path, humanize(path.stem), reader)
-            except (InputError, OSError) as error:
-                self.quarantined[identity] = str(error)
+    def read(self, sources: Iterator[Source], cache: ContentCache) -> None:
+        """Read every source in turn, or take its text from the cache."""
+        code = code_version("indexes/loaders")
+        for source, outcome, _ in cache.once(
+            self._counted(sources), lambda source: f"{code}/{source.content}", self._outcome
+        ):
+            found = _Outcome.model_validate_json(outcome)
+            if found.extracted is None:
+                self.quarantined[source.id] = found.reason
+            else:
+                self._add(source, _judged(found.extracted, source.kept))
 
-    def add_copies(self, copies: KeptFolder, reader: IsolatedReader) -> None:
-        """Read the kept copies of web pages and objects."""
-        for kept in copies.all():
-            self.named.add(kept.id)
-            try:
-                check_name(kept.id)
-                if kept.reason:
-                    raise InputError(kept.reason)
-                path = copies.path(kept)
-                if file_digest(path) != kept.digest:
-                    raise InputError(f"its kept copy was changed: delete {path} and run again")
-                self._read(kept.id, path, _last_name(kept.id), reader, kept)
-            except (InputError, OSError) as error:
-                self.quarantined[kept.id] = str(error)
-
-    def add_missing(self) -> None:
-        """Report the documents that only the manifest names."""
-        for name in self.manifest.entries:
-            source = name.split("#")[0]
-            if not self.named & {name, source} and not (self.folder / source).is_file():
-                self.quarantined[name] = "missing: the manifest names it and no source of the corpus has it"
-
-    def add_tables(self) -> None:
-        """Read the rows of the database tables."""
-        for table in self.spec.sql:
-            try:
-                for row in read_table(table, self.folder):
-                    extracted = Extracted(text=row.text, title=row.title)
-                    self._add(row.id, "sql", row.digest, extracted, row.title)
-            except InputError as error:
-                if error.__class__ is not InputError:
-                    raise
-                self.quarantined[source_name(table)] = str(error)
-
-    def result(self) -> LoadedCorpus:
+    def result(self, folder: Path, quarantined: dict[str, str]) -> OpenCorpus:
         """Documents without the superseded ones, sorted by id."""
-        replaced = self.manifest.superseded()
-        replaced |= {document.supersedes for document in self.documents.values() if document.supersedes}
-        kept = [document for identity, document in sorted(self.documents.items()) if identity not in replaced]
+        kept = [identity for identity in self.spool if identity not in self.replaced]
         if not kept:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.quarantined.items())[:3])
-            raise InputError(f"{self.folder}: no usable document{f' ({reasons})' if reasons else ''}")
-        splits = {document.id: self.manifest.entry(document.id).split for document in kept}
-        return LoadedCorpus(
-            documents=kept,
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(quarantined.items())[:3])
+            raise InputError(f"{folder}: no usable document{f' ({reasons})' if reasons else ''}")
+        splits = {identity: self.manifest.entry(identity).split for identity in kept}
+        return OpenCorpus(
+            ids=kept,
             quarantined=[
                 Quarantined(id=printable(name), reason=printable(reason)[:REASON_LIMIT])
-                for name, reason in sorted(self.quarantined.items())
+                for name, reason in sorted(quarantined.items())
             ],
-            superseded=sorted(replaced & self.documents.keys()),
+            superseded=[identity for identity in self.spool if identity in self.replaced],
             splits={identity: split for identity, split in splits.items() if split not in ("", "mixed")},
+            formats=Counter(self.formats[identity] for identity in kept),
+            computed=self.computed,
+            total=self.total,
+            spool=self.spool,
         )
 
-    def _read(self, identity: str, path: Path, fallback: str, reader: IsolatedReader, kept: Kept | None = None) -> None:
-        """Add the document or documents of one file; `fallback` is their title."""
-        suffix = path.suffix.lower()
-        check_suffix(suffix)
-        if suffix != JSONL:
-            extracted = reader.read(path, self.manifest.entry(identity).title or fallback)
-            digest = kept.digest if kept else file_digest(path)
-            self._add(identity, MEDIA[suffix], digest, _judged(extracted, kept), fallback)
-            return
-        for name, digest, found in read_jsonl(path, self.spec.jsonl, identity):
-            if isinstance(found, InputError):
-                self.quarantined[name] = str(found)
-            else:
-                self._add(name, "jsonl", digest, _judged(found, kept), name)
+    def _counted(self, sources: Iterator[Source]) -> Iterator[Source]:
+        for source in sources:
+            self.total += 1
+            yield source
 
-    def _add(self, identity: str, media: str, digest: str, extracted: Extracted, fallback: str) -> None:
+    def _outcome(self, source: Source) -> bytes | None:
+        """What is kept of a source: nothing where not its bytes alone stopped the reader."""
+        self.computed += 1
+        try:
+            outcome = _Outcome(extracted=source.extract())
+        except (ReadingStoppedError, OSError) as error:
+            self.quarantined[source.id] = str(error)
+            return None
+        except InputError as error:
+            outcome = _Outcome(reason=str(error))
+        return outcome.model_dump_json().encode()
+
+    def _add(self, source: Source, extracted: Extracted) -> None:
+        identity = source.id
         entry = self.manifest.entry(identity)
         language = entry.language or extracted.language or self.spec.languages[0]
-        if identity in self.documents:
+        if identity in self.spool:
             self.quarantined[identity] = "its id is used twice: the first document was kept"
         elif language not in self.spec.languages:
             self.quarantined[identity] = f"language {language!r} is not among {', '.join(self.spec.languages)}"
         elif len(extracted.text) > self.spec.max_characters:
             self.quarantined[identity] = f"more than {self.spec.max_characters} characters of text: split it"
         else:
-            self.documents[identity] = Document(
+            document = Document(
                 id=identity,
-                title=entry.title or extracted.title or fallback,
+                title=entry.title or extracted.title or source.fallback,
                 text=extracted.text,
-                media=media,
-                digest=digest,
+                media=source.media,
+                digest=source.digest,
                 date=entry.date or extracted.date,
                 access=entry.access or extracted.access or self.spec.default_access,
                 language=language,
                 supersedes=entry.supersedes or extracted.supersedes,
                 sections=extracted.sections,
             )
-
-
-def _files(spec: CorpusSpec, folder: Path) -> dict[str, Path]:
-    """Document id → path of the files that the patterns name, sorted; without hidden files, manifest and databases."""
-    named = {source_name(table).split("#")[0] for table in spec.sql} | {spec.manifest}
-    found: dict[str, Path] = {}
-    for path in _matches(spec, folder):
-        relative = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if not hidden and relative.as_posix() not in named and (path.is_symlink() or not path.is_dir()):
-            found[relative.as_posix()] = path
-    return dict(sorted(found.items()))
-
-
-def _matches(spec: CorpusSpec, folder: Path) -> Iterator[Path]:
-    for pattern in spec.include:
-        if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
-            raise InputError(f"corpus.include: {pattern!r} must stay below the documents folder")
-        yield from folder.glob(pattern)
-
-
-def _last_name(address: str) -> str:
-    """A title for a document from elsewhere that states none: the last part of its path, else its host."""
-    if address.startswith("s3://"):
-        return humanize(Path(address).stem)
-    parts = urlsplit(address)
-    return humanize(Path(unquote(parts.path)).stem) or parts.netloc
+            self.spool.add(document)
+            self.formats[identity] = source.media
+            if document.supersedes:
+                self.replaced.add(document.supersedes)
 
 
 def _judged(extracted: Extracted, kept: Kept | None) -> Extracted:

@@ -24,6 +24,10 @@ _TAIL = 4096
 """Bytes at the end of what a process printed, in which its last error stands."""
 
 
+class ReadingStoppedError(InputError):
+    """A document that was not read to its end: not its bytes alone decided that, so another try may go otherwise."""
+
+
 class IsolatedReader:
     """Reads documents in another process. Use as a context manager.
 
@@ -47,7 +51,10 @@ class IsolatedReader:
         self._open.close()
 
     def read(self, path: Path, label: str) -> Extracted:
-        """Text of one file. Raises InputError with the reason, SetupError when no process can be started."""
+        """Text of one file.
+
+        Raises: InputError with the reason, ReadingStoppedError without an answer, SetupError without a process.
+        """
         process = self._started()
         assert process.stdin is not None
         try:
@@ -56,14 +63,15 @@ class IsolatedReader:
             answer = self._answers.get(timeout=self.seconds)
         except queue.Empty:
             self._stop()
-            raise InputError(f"reading took longer than {self.seconds:g} s: split or simplify it") from None
+            raise ReadingStoppedError(f"reading took longer than {self.seconds:g} s: split or simplify it") from None
         except BrokenPipeError:
             answer = ""
         if not answer:
-            raise InputError(self._death(process))
+            raise ReadingStoppedError(self._death(process))
         parsed = json.loads(answer)
         if parsed.get("ended"):
             self._stop()
+            raise ReadingStoppedError(parsed["reason"])
         if "reason" in parsed:
             raise InputError(parsed["reason"])
         return Extracted.model_validate(parsed["extracted"])

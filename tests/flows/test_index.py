@@ -1,11 +1,14 @@
 """The index flow: from documents to measured retrieval, only what is new is embedded, damage is never used."""
 
 import json
+import shutil
 
 import pytest
 
 from flows.index import IndexRunSpec, index
 from flows.recording import Summary
+from indexes.build import load_index
+from indexes.embedder import EmbedSpec, open_embedder
 from infra.errors import InputError
 from tests.flows.project import CASES, Project
 
@@ -73,3 +76,59 @@ def test_every_kind_of_vector_index_is_compared_when_asked(project: Project) -> 
     assert (compared.stages["compare-indexes"].computed, compared.stages["compare-indexes"].total) == (5, 8)
     assert compared.choice[0].startswith("flat: up to 10,000 rows a scan takes milliseconds")
     assert compared.metrics["compare-indexes"]["hnsw_recall_at_10"] == 1.0
+
+
+def stored(project: Project) -> set[tuple[str, str]]:
+    """Kind and digest of the artifacts in a project's store that are made of documents."""
+    store = project.home / "store"
+    return {(kind, path.name) for kind in ("corpus", "chunks", "vectors", "index") for path in (store / kind).iterdir()}
+
+
+def counts(summary: Summary) -> dict[str, tuple[int, int]]:
+    """(computed, total) of the stages that look at single documents or chunks."""
+    stages = ("read-corpus", "drop-duplicates", "chunk-corpus", "embed")
+    return {name: (summary.stages[name].computed, summary.stages[name].total) for name in stages}
+
+
+def test_every_stage_computes_only_the_documents_that_differ(project: Project) -> None:
+    """Change one, delete one, rename one; then bring one back, start from nothing, and lose the caches."""
+    lighthouse, ferry = project.documents / "lighthouse.html", project.documents / "ferry.md"
+    page, timetable = lighthouse.read_text("utf-8"), ferry.read_text("utf-8")
+    first = counts(index())
+    assert set(first.values()) == {(3, 3), (4, 4)}, "mooring.md has two chunks"
+    before = stored(project)
+
+    project.write("ferry.md", timetable.replace("21:15", "21:45"))
+    lighthouse.unlink()
+    (project.documents / "mooring.md").rename(project.documents / "berths.md")
+    assert counts(index()) == {
+        "read-corpus": (1, 2),
+        "drop-duplicates": (1, 2),
+        "chunk-corpus": (3, 3),
+        "embed": (1, 3),
+    }, "a renamed document is cut again, because its chunks are named after it, and embedded no more"
+    made_now = stored(project) - before
+    assert {kind for kind, _ in made_now} == {"corpus", "chunks", "vectors", "index"}
+    (built,) = (digest for kind, digest in made_now if kind == "index")
+    found = load_index(project.home / "store" / "index" / built / "files", open_embedder(EmbedSpec()))
+    for mode in ("dense", "lexical"):
+        passages = found.search("How many steps has the lighthouse?", frozenset({"public"}), 10, mode)
+        assert {passage.chunk.document for passage in passages} <= {"ferry.md", "berths.md"}
+
+    project.write("lighthouse.html", page)
+    assert counts(index()) == {
+        "read-corpus": (0, 3),
+        "drop-duplicates": (0, 3),
+        "chunk-corpus": (0, 4),
+        "embed": (0, 4),
+    }, "it was kept for a while"
+
+    lighthouse.unlink()
+    shutil.rmtree(project.home)
+    assert set(counts(index()).values()) == {(2, 2), (3, 3)}
+    assert stored(project) == made_now, "the same bytes as from nothing"
+    for kept in ("results", "documents"):
+        shutil.rmtree(project.home / kept)
+    (project.home / "embeddings").write_bytes(b"no database")
+    assert set(counts(index()).values()) == {(2, 2), (3, 3)}
+    assert stored(project) == made_now

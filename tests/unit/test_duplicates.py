@@ -11,19 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import binom
 
-from indexes.duplicates import (
-    MISSED,
-    PERMUTATIONS,
-    Duplicate,
-    DuplicateSpec,
-    bands_for,
-    find_duplicates,
-    jaccard,
-    normalized,
-    shingles,
-)
+from indexes.duplicates import MISSED, Duplicate, DuplicateSpec, bands_for, find_duplicates
 from indexes.loaders.corpus import load_corpus
 from indexes.loaders.spec import CorpusSpec
+from indexes.sketches import PERMUTATIONS, jaccard, normalized, shingles
 from indexes.types import Document
 from infra.settings import ROOT, Policy
 

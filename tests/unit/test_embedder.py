@@ -78,7 +78,7 @@ def test_damaged_rows_and_files_are_recomputed(cache: EmbeddingCache) -> None:
     embedder = HashingEmbedder()
     good = embed_chunks(CHUNKS, embedder, cache)[0]
     with sqlite3.connect(cache.file) as connection:
-        connection.execute("UPDATE vectors SET vector = zeroblob(256) WHERE text < '8'")
+        connection.execute("UPDATE kept SET value = zeroblob(256) WHERE key < 'hashing-1/8'")
     connection.close()
     again, computed, _ = embed_chunks(CHUNKS, embedder, cache)
     assert 0 < computed < 100
@@ -95,9 +95,9 @@ def test_damaged_rows_and_files_are_recomputed(cache: EmbeddingCache) -> None:
 def test_swapped_vectors_are_seen(cache: EmbeddingCache) -> None:
     embed_chunks(CHUNKS[:2], HashingEmbedder(), cache)
     with sqlite3.connect(cache.file) as connection:
-        rows = connection.execute("SELECT text, vector, checksum FROM vectors ORDER BY text").fetchall()
+        rows = connection.execute("SELECT key, value, checksum FROM kept ORDER BY key").fetchall()
         for (text, _, _), (_, vector, checksum) in zip(rows, reversed(rows), strict=True):
-            connection.execute("UPDATE vectors SET vector = ?, checksum = ? WHERE text = ?", (vector, checksum, text))
+            connection.execute("UPDATE kept SET value = ?, checksum = ? WHERE key = ?", (vector, checksum, text))
     connection.close()
     assert embed_chunks(CHUNKS[:2], HashingEmbedder(), cache)[1] == 2
 

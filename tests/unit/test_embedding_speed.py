@@ -9,7 +9,7 @@ from indexes.embedder import EmbedSpec
 def test_the_row_names_the_library_s_batch_and_holds_the_ratio_in_its_interval() -> None:
     texts = [f"Pump {number} stands in zone {number % 3}." for number in range(8)]
     row = embedding_ratio(texts, EmbedSpec(), Path(), repeats=3, batches=(2,))
-    assert row.name == "embedding stage, 8 texts of 24 letters"
+    assert row.name == "embedding_ratio"
     assert row.peer == "sentence-transformers encode, batch 2"
     assert row.ratio is not None
     assert row.low is not None
