@@ -157,7 +157,7 @@ def report(json_: AsJson = False) -> None:
 @_clean
 def bench(name: str, write: bool = False, json_: AsJson = False) -> None:
     """Run one benchmark of evaluation/benches; --write appends it to docs/benchmarks.md."""
-    _show(commands.bench(name, write), json_, f"bench {name}")
+    _show(commands.bench(name, write, None if json_ else out), json_, f"bench {name}")
 
 
 @app.command()

@@ -199,14 +199,15 @@ def newest_report() -> dict[str, Any]:
     return {"page": str(found[-1].with_suffix(".html")), "verdict": told["verdict"], "release": told["release"]}
 
 
-def bench(name: str, write: bool) -> list[dict[str, Any]]:
+def bench(name: str, write: bool, live: Console | None = None) -> list[dict[str, Any]]:
     """Rows of one benchmark; appended to docs/benchmarks.md when asked."""
     from evaluation.benches import write_rows
 
     known = sorted(path.stem for path in BENCHES.glob("*.py") if path.stem != "__init__")
     if name not in known:
         raise InputError(f"no benchmark {name!r}: there are {', '.join(known)}")
-    rows = import_module(f"evaluation.benches.{name}").run(settings())
+    with _watched(live):
+        rows = import_module(f"evaluation.benches.{name}").run(settings())
     if write:
         write_rows(name, rows, ROOT / "docs" / "benchmarks.md")
     return [row.model_dump(mode="json") for row in rows]

@@ -75,7 +75,7 @@ class ValidationSpec(Spec):
     """Most replacement characters and letters of misread UTF-8 (`Ã©` for é) in a document, as a share of its text."""
     max_personal_share: float | None = Field(None, ge=0, le=1)
     """Most documents with personal data as section `guards` describes it, as a share. None: it is not looked for."""
-    min_chunk_characters: int = Field(2, ge=1)
+    min_chunk_characters: int = Field(1, ge=1)
     """Least text of a chunk."""
     usual_min_chunk_tokens: int = Field(5, ge=1)
     """A shorter chunk is a warning."""

@@ -1,6 +1,7 @@
 """Tasks from files to checked chunks: read, validate, chunk, validate again; and the cases that measure the result."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from indexes.cache import ContentCache, EmbeddingCache
@@ -167,17 +168,22 @@ def _without(corpus: ArtifactRef, dropped: set[str]) -> ArtifactRef:
     return draft.stored()
 
 
-def _judged(report: ValidationReport, ref: ArtifactRef, total: int) -> StageResult:
-    """A validation as a stage result; a failing suite stops the flow with its rows named."""
+def _judged(report: ValidationReport, ref: ArtifactRef, total: int, place: Callable[[str], str] = str) -> StageResult:
+    """A validation as a stage result; a failing suite stops the flow with its rows named, by their `place`."""
     if not report.success:
-        rows = "; ".join(f"{failure.expectation}: {', '.join(failure.rows[:5])}" for failure in report.failures)
-        raise InputError(f"{report.suite} failed validation: {rows}; see {ref.uri}/files/index.html")
+        rows = "; ".join(
+            f"{failure.expectation}: {', '.join(map(place, failure.rows[:5]))}" for failure in report.failures
+        )
+        raise InputError(
+            f"{report.suite} failed validation: {rows}; mend them, or change the bound or its level in section "
+            f"`validation` of the policy; see {ref.uri}/files/index.html"
+        )
     return StageResult(
         refs={"data-docs": ref},
         computed=total,
         total=total,
         metrics={"expectations": report.expectations, "warnings": len(report.warnings)},
-        table=[{"warning": item.expectation, "rows": ", ".join(item.rows[:5])} for item in report.warnings],
+        table=[{"warning": item.expectation, "rows": ", ".join(map(place, item.rows[:5]))} for item in report.warnings],
     )
 
 
@@ -219,7 +225,9 @@ def check_chunks(chunks: ArtifactRef, spec: ValidationSpec) -> StageResult:
     rows = chunks_of(chunks)
     with artifact_store().writing("data-docs") as draft:
         report = validate_chunks(rows, spec, draft.folder)
-    return _judged(report, draft.stored(), len(rows))
+    broken = {row for failure in (*report.failures, *report.warnings) for row in failure.rows}
+    places = {chunk.id: f"{chunk.document} at {chunk.start} ({chunk.id})" for chunk in rows if chunk.id in broken}
+    return _judged(report, draft.stored(), len(rows), lambda row: places.get(row, row))
 
 
 @stage("models/cases.py", "models/types.py")
