@@ -18,7 +18,7 @@ from indexes.build import IndexSpec, build_index, load_index
 from indexes.cache import EmbeddingCache
 from indexes.chunkers.spec import ChunkSpec
 from indexes.chunkers.text import chunk_document
-from indexes.embedder import EmbedSpec, SentenceTransformerEmbedder, embed_chunks, open_embedder
+from indexes.embedder import EmbedSpec, SentenceTransformerEmbedder, embed_chunks
 from indexes.hybrid import HybridRetriever, PatternName, RetrievalSpec
 from indexes.loaders.corpus import load_corpus
 from indexes.loaders.spec import CorpusSpec
@@ -114,7 +114,9 @@ class _Indexes:
         self._documents: list[Document] = load_corpus(
             policy.section("corpus", CorpusSpec), policy.path.parent
         ).documents
-        self._embedder: SentenceTransformerEmbedder = open_embedder(EmbedSpec(threads=settings.threads))
+        self._embedding = policy.section("embedding", EmbedSpec).model_copy(update={"threads": settings.threads})
+        self._root = policy.path.parent
+        self._embedder = self._open_embedder()
         self._cache = EmbeddingCache(settings.home / "embeddings")
 
     def build(self, arm: Arm) -> None:
@@ -128,9 +130,12 @@ class _Indexes:
         build_index(chunks, vectors, IndexSpec(kind="flat", graph=True), self._embedder.version, folder)
 
     def open(self, arm: Arm) -> HybridRetriever:
-        """A retriever of the arm's own: what another one has cached saves it nothing."""
+        """A retriever of the arm's own, its encoder too: the vectors that another one has cached save it nothing."""
         spec = RetrievalSpec.model_validate(self.search.model_dump() | {"pattern": arm.pattern})
-        return load_index(self._folder(arm), self._embedder, spec)
+        return load_index(self._folder(arm), self._open_embedder(), spec)
+
+    def _open_embedder(self) -> SentenceTransformerEmbedder:
+        return SentenceTransformerEmbedder(self._embedding, self._root)
 
     def _folder(self, arm: Arm) -> Path:
         return self._home / str(dict(arm.cut).get("strategy", self._chunking.strategy))
