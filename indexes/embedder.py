@@ -3,6 +3,7 @@
 import importlib
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -211,14 +212,16 @@ def embed_texts(
     missing = sorted(
         (digest for digest in by_digest if digest not in vectors), key=lambda item: (len(by_digest[item]), item)
     )
-    fresh = sum(digest not in vectors for digest in digests)
+    copies = Counter(digests)
+    fresh = left = sum(copies[digest] for digest in missing)
     progress(len(texts) - fresh, len(texts))
     for first in range(0, len(missing), at_once):
         batch = missing[first : first + at_once]
         made = dict(zip(batch, embedder.passages([by_digest[digest] for digest in batch]), strict=True))
         cache.write(embedder.version, made)
         vectors |= made
-        progress(sum(digest in vectors for digest in digests), len(texts))
+        left -= sum(copies[digest] for digest in batch)
+        progress(len(texts) - left, len(texts))
     table = np.empty((len(texts), embedder.dimension), np.float32)
     for row, digest in enumerate(digests):
         table[row] = vectors[digest]

@@ -24,6 +24,11 @@ def is_hub_id(model: str) -> bool:
     return HUB_ID.fullmatch(model) is not None
 
 
+def local_folder(model: str, root: Path) -> Path:
+    """Where a model lies that is no Hugging Face id: `starter`, or a folder relative to `root`."""
+    return STARTER_FOLDER if model == STARTER else (root / model).resolve()
+
+
 def resolve_model(model: str, target: Path) -> None:
     """Copy the model `model` (a folder, else a Hugging Face id) into the empty folder `target`.
 

@@ -31,6 +31,7 @@ RETRIEVING = (
     "indexes/rerankers.py",
     "indexes/tokens.py",
     "indexes/vectors",
+    "indexes/weights.py",
 )
 """Source that decides what a search finds."""
 DEPTH = 10
@@ -38,7 +39,14 @@ MOST_QUESTIONS = 500
 """Questions that the kinds of index are compared with, at most."""
 
 
-@stage("indexes/embedder.py", "indexes/endpoint.py", "indexes/tokens.py", "indexes/types.py", "indexes/weights.py")
+@stage(
+    "indexes/embedder.py",
+    "indexes/endpoint.py",
+    "indexes/tokens.py",
+    "indexes/parallel.py",
+    "indexes/types.py",
+    "indexes/weights.py",
+)
 def embed(chunks: ArtifactRef, spec: EmbedSpec, token_vectors: bool) -> StageResult:
     """Vectors of every chunk, and of every token where asked; what was embedded before comes from the caches."""
     rows = list(chunks_of(chunks))
@@ -53,7 +61,7 @@ def embed(chunks: ArtifactRef, spec: EmbedSpec, token_vectors: bool) -> StageRes
             computed, _ = write_token_vectors(draft.folder, rows, tokenwise(embedder), kept, cache, progress)
             kept.trim(embedder.version, texts)
         refs["tokens"] = draft.stored()
-    vectors, anew, total = embed_chunks(rows, embedder, cache, progress)
+    vectors, anew, total = embed_chunks(rows, embedder, cache, progress, spec.at_once)
     cache.trim(embedder.version, texts)
     computed = max(computed, anew)
     with store.writing("vectors") as draft:

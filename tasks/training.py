@@ -12,7 +12,7 @@ from infra.store import ArtifactRef, folder_manifest, read_lines, value_digest, 
 from models.answering.context import build_context, token_counter
 from models.answering.guardrails import GuardPolicy, Guards
 from models.answering.pipeline import AnswerSpec
-from models.base import STARTER, STARTER_FOLDER, resolve_model
+from models.base import local_folder, resolve_model
 from models.prompts import Prompt, load_prompt, store_prompt
 from models.quantize import Quantized, QuantSpec, quantize
 from models.training.data import DataSpec, RowMaker, TrainingRow
@@ -34,7 +34,7 @@ class ModelSpec(Spec):
 
     def folder(self, policy: Policy) -> Path:
         """Where the model lies, if it is no Hugging Face id."""
-        return STARTER_FOLDER if self.base == STARTER else policy.folder(self.base)
+        return local_folder(self.base, policy.path.parent)
 
     def source(self, policy: Policy) -> str:
         """The folder as an absolute path, or the id as it is."""

@@ -26,7 +26,7 @@ _DEPTH = 10
 _ACCESS = frozenset({"public"})
 _DENSE, _BM25, _RERANKED = "faiss flat", "bm25s", "reranked"
 _PEERS = {"dense": _DENSE, "lexical": _BM25, "hybrid": _BM25, _RERANKED: _DENSE}
-_RERANK = RerankSpec(kind="late-interaction", weight=1.0)
+_RERANK = RerankSpec(kind="late-interaction")
 _METRICS: dict[str, Callable[[Sequence[str], Sequence[str]], float]] = {
     **{f"R@{k}": lambda ranked, relevant, k=k: recall_at_k(ranked, relevant, k) for k in CUTS},  # type: ignore[misc]
     "MRR@10": reciprocal_rank,
