@@ -10,7 +10,7 @@ LOCKS := infra/locks
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test up down status lint bench clean
+.PHONY: help setup run test test-others test-nights up down status lint bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,8 +44,14 @@ $(DISK): $(LOCKS)/disk.txt
 run: setup ## The whole lifecycle on the sample project, to a promoted release
 	@.venv/bin/sluice run nightly
 
-test: setup lint ## Lint, types, import contracts and every test
-	@.venv/bin/python -m pytest tests
+test: setup lint ## Lint, types, import contracts and every test: whole nights beside all others
+	@$(MAKE) --no-print-directory --output-sync=line -j2 test-others test-nights
+
+test-others:
+	@.venv/bin/python -m pytest tests --ignore tests/e2e
+
+test-nights:
+	@.venv/bin/python -m pytest tests/e2e
 
 lint: $(MAIN) ## ruff, mypy (strict) and the import contracts
 	@.venv/bin/ruff format --check .
