@@ -172,6 +172,12 @@ async def test_conditions_narrow_the_search() -> None:
     assert run.engine.asked == []
 
 
+async def test_a_question_without_conditions_is_searched_with_as_it_is() -> None:
+    run = Run("self-query", FakeEngine("{}"), filters_by="model")
+    found = await run.ask('How soon, in "birds"?')
+    assert (found.steps, run.retriever.filters) == (("no filter",), [None])
+
+
 async def test_a_filter_that_leaves_too_little_is_dropped() -> None:
     run = Run("self-query", FakeEngine("x"), min_passages=2)
     found = await run.ask('How soon, in "birds"?')
