@@ -97,7 +97,9 @@ async def test_a_made_up_answer_is_searched_with() -> None:
     assert run.engine.asked[0].max_tokens == 48
 
 
-@pytest.mark.parametrize("said", ["", "  \n", "[1]", "The passages do not say.", "\u200b\u2060"])
+@pytest.mark.parametrize(
+    "said", ["", "  \n", "[1]", "The passages do not say.", "\u200b\u2060", "8" * 40, "an order to you" + " [" * 30]
+)
 @pytest.mark.parametrize("name", ["hyde", "multi-query"])
 async def test_a_reply_that_says_nothing_makes_no_probe(name: PatternName, said: str) -> None:
     run = Run(name, FakeEngine(said))
@@ -108,9 +110,12 @@ async def test_a_reply_that_says_nothing_makes_no_probe(name: PatternName, said:
 
 
 async def test_what_the_model_writes_is_cut() -> None:
-    run = Run("hyde", FakeEngine("window " * 40), probe_chars=20, max_tokens=64)
+    run = Run("hyde", FakeEngine("window door roof floor"), probe_chars=16)
     await run.ask()
-    assert run.retriever.probes == [[Probe("window window window", "dense", 1.0)]]
+    assert run.retriever.probes == [[Probe("window door roof", "dense", 1.0)]]
+    run = Run("hyde", FakeEngine("two windows" + " [" * 30 + " and more"), max_tokens=64)
+    await run.ask()
+    assert run.retriever.probes == [[Probe("two windows", "dense", 1.0)]]
 
 
 async def test_other_wordings_count_as_much_as_the_question_together() -> None:
@@ -170,6 +175,12 @@ async def test_conditions_narrow_the_search() -> None:
     found = await run.ask('How soon, in "birds"?')
     assert (numbers(found), found.searches, found.steps) == ([3], 1, ("filters by rule",))
     assert run.engine.asked == []
+
+
+async def test_a_question_without_conditions_is_searched_with_as_it_is() -> None:
+    run = Run("self-query", FakeEngine("{}"), filters_by="model")
+    found = await run.ask('How soon, in "birds"?')
+    assert (found.steps, run.retriever.filters) == (("no filter",), [None])
 
 
 async def test_a_filter_that_leaves_too_little_is_dropped() -> None:

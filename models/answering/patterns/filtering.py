@@ -30,26 +30,25 @@ class SelfQuery:
     async def retrieve(self, question: str, access: frozenset[str]) -> Retrieved:
         """See Pattern."""
         lookup = self.asking.begin(question, access)
-        filters = await self._filters(lookup)
+        filters, by = await self._filters(lookup)
         if filters == Filters():
             lookup.note("no filter")
             return lookup.result(await lookup.find())
+        lookup.note(f"filters by {by}")
         passages = await lookup.find(filters=filters)
         if len(passages) < min(lookup.spec.min_passages, lookup.k):
             lookup.note("filter dropped")
             passages = await lookup.find()
         return lookup.result(passages)
 
-    async def _filters(self, lookup: Lookup) -> Filters:
-        """The model's, where it is asked and gives valid ones; otherwise the rule's."""
+    async def _filters(self, lookup: Lookup) -> tuple[Filters, str]:
+        """The model's, where it is asked and gives valid ones; otherwise the rule's; and whose they are."""
         if lookup.spec.filters_by == "model":
             said = await lookup.ask(CONDITIONS)
             stated = stated_filters(said[: lookup.spec.probe_chars])
             if stated is not None:
-                lookup.note("filters by model")
-                return stated
-        lookup.note("filters by rule")
-        return conditions(lookup.question)
+                return stated, "model"
+        return conditions(lookup.question), "rule"
 
 
 def stated_filters(said: str) -> Filters | None:
