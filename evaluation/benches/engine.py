@@ -13,6 +13,7 @@ from infra.errors import InputError, SetupError
 from infra.processes import ProcessManager
 from infra.settings import Policy, Settings
 from infra.store import LocalStore
+from models.base import local_folder
 from models.cases import CaseSpec, load_cases
 from models.prompts import DEFAULT, render
 from models.serving.deployment import Deployer
@@ -36,7 +37,7 @@ def run(settings: Settings) -> list[BenchRow]:
     if not vllm_build(settings):
         raise SetupError(f"{settings.engine_python}: no vLLM to measure; run make setup")
     policy = Policy(settings.policy)
-    folder = policy.folder(str(policy.sections["model"]["base"]))
+    folder = local_folder(str(policy.sections["model"]["base"]), policy.path.parent)
     prompts = case_prompts(load_cases(policy.section("cases", CaseSpec), policy.path.parent))
     spec = policy.section("engine", EngineSpec)
     with tempfile.TemporaryDirectory() as home:
