@@ -57,10 +57,10 @@ class RetrievalSpec(Spec):
     """How the best candidates are put in order again; null leaves them as fused."""
     graph: GraphSpec = GraphSpec()
     """Pattern graph: what links passages."""
-    graph_seeds: int = Field(5, ge=1, le=100)
+    graph_seeds: int = Field(3, ge=1, le=100)
     """Pattern graph: best passages whose neighbours join the candidates."""
-    graph_weight: float = Field(0.5, ge=0)
-    """Pattern graph: weight of the list of neighbours."""
+    graph_weight: float = Field(0.1, ge=0)
+    """Pattern graph: weight of the list of neighbours; they are for the reader or a reranker, not for the first place."""
 
     @model_validator(mode="after")
     def _something_counts(self) -> "RetrievalSpec":
