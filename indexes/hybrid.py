@@ -60,7 +60,7 @@ class RetrievalSpec(Spec):
     graph_seeds: int = Field(3, ge=1, le=100)
     """Pattern graph: best passages whose neighbours join the candidates."""
     graph_weight: float = Field(0.1, ge=0)
-    """Pattern graph: weight of the list of neighbours; they are for the reader or a reranker, not for the first place."""
+    """Pattern graph: weight of the list of neighbours: they are for a reranker or the reader, not the first place."""
 
     @model_validator(mode="after")
     def _something_counts(self) -> "RetrievalSpec":
