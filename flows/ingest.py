@@ -14,6 +14,7 @@ from tasks.corpus import (
     check_documents,
     chunk_corpus,
     content_of,
+    corpus_changes,
     corpus_content,
     drop_duplicates,
     read_cases,
@@ -34,6 +35,7 @@ def ingest_stages(run: Recording) -> None:
     read = run.run(read_corpus, spec=spec, root=root, content=content).refs["corpus"]
     validation = policy.section("validation", ValidationSpec)
     corpus = run.run(drop_duplicates, corpus=read, spec=validation.duplicates).refs["corpus"]
+    run.tell_changes(corpus_changes(corpus))
     guards = policy.section("guards", GuardPolicy) if validation.max_personal_share is not None else None
     run.run(check_documents, corpus=corpus, spec=validation, guards=guards)
     chunk = policy.section("chunking", ChunkSpec)

@@ -4,7 +4,8 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TextIO
@@ -21,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flows.checking import check_policy
 from flows.printing import cell
+from indexes.changes import Change
 from infra.errors import TryAgainError
 from infra.settings import Policy, Spec, settings, use_policy
 from infra.store import ArtifactRef
@@ -29,6 +31,8 @@ from tasks.policy import StageResult
 from tasks.releasing import NightSpec
 
 StageStatus = Literal["done", "cached", "failed"]
+SHOWN = 500
+"""Rows of a table on a run's page, at most."""
 
 
 class StageRow(Spec):
@@ -58,6 +62,8 @@ class Summary(BaseModel):
     flow: str
     seconds: float
     stages: dict[str, StageRow]
+    documents: dict[str, int]
+    """Documents added, changed, removed and renamed since the last run on this state folder."""
     metrics: dict[str, dict[str, float]]
     mlflow_run: str
 
@@ -71,6 +77,7 @@ class Recording:
         self.tracker = tracker
         self.stages: dict[str, StageRow] = {}
         self.results: dict[str, StageResult] = {}
+        self.documents: dict[str, int] = {}
         self.started = time.time()
         self.mlflow_run = tracker.start(f"{name} {time.strftime('%m-%d %H:%M')}", tags={"sluice.flow": name})
 
@@ -103,12 +110,30 @@ class Recording:
         """An artifact that an earlier stage of this run handed on."""
         return self.results[stage].refs[part]
 
+    def tell_changes(self, found: Sequence[Change]) -> None:
+        """Show on the run's page what differs in the corpus since the last run, and count it."""
+        self.documents = dict(Counter(change.change for change in found))
+        told = ", ".join(f"{count} {kind}" for kind, count in sorted(self.documents.items())) or "none differs"
+        self.logger.info("documents since the last run: %s", told)
+        if found:
+            rows = [change._asdict() for change in found[:SHOWN]]
+            create_table_artifact(table=rows, key="documents-changed", description=f"Since the last run: {told}")
+
+    def show_stages(self) -> None:
+        """A table of the stages on the run's page: what was computed, of how much."""
+        rows = [{"stage": name, **row.model_dump()} for name, row in self.stages.items()]
+        if rows:
+            done = sum(row.status == "done" for row in self.stages.values())
+            told = f"{self.name}: {done} of {len(rows)} stages had work to do"
+            create_table_artifact(table=rows, key=f"{self.name}-stages", description=told)
+
     def summary(self) -> Summary:
         """The run so far."""
         return Summary(
             flow=self.name,
             seconds=round(time.time() - self.started, 1),
             stages=self.stages,
+            documents=self.documents,
             metrics={name: result.metrics for name, result in self.results.items()},
             mlflow_run=self.tracker.run_address(self.mlflow_run),
         )
@@ -265,5 +290,8 @@ def recording(name: str, spec: RunSpec) -> Iterator[Recording]:
             yield run
             ok = True
         finally:
-            run.tracker.end(run.mlflow_run, ok)
-            lock.write(None)
+            try:
+                run.show_stages()
+            finally:
+                run.tracker.end(run.mlflow_run, ok)
+                lock.write(None)

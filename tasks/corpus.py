@@ -1,10 +1,13 @@
 """Tasks from files to checked chunks: read, validate, chunk, validate again; and the cases that measure the result."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from indexes.cache import ContentCache, EmbeddingCache
+from indexes.changes import Change, changes, digests_of
 from indexes.chunkers.spec import ChunkSpec
 from indexes.chunking import chunks_in, write_chunks
 from indexes.corpus import documents_in, splits_in, write_corpus, write_without
@@ -20,7 +23,17 @@ from indexes.types import Chunk, Document
 from indexes.validation import ValidationSpec, validate_chunks, validate_documents
 from infra.errors import InputError, PolicyError
 from infra.settings import settings
-from infra.store import ArtifactRef, StoredLines, code_version, file_digest, folder_manifest, value_digest, write_lines
+from infra.store import (
+    ArtifactRef,
+    StoredLines,
+    canonical_json,
+    code_version,
+    file_digest,
+    folder_manifest,
+    value_digest,
+    write_atomic,
+    write_lines,
+)
 from models.answering.guardrails import GuardPolicy, personal_data
 from models.cases import CaseSpec, check_splits, load_cases
 from tasks.policy import StageResult, artifact_store, stage
@@ -107,6 +120,19 @@ def read_corpus(spec: CorpusSpec, root: str, content: str) -> StageResult:
 def documents_of(corpus: ArtifactRef) -> StoredLines[Document]:
     """The documents of a corpus artifact."""
     return documents_in(artifact_store().open(corpus))
+
+
+def corpus_changes(corpus: ArtifactRef) -> list[Change]:
+    """What differs from the corpus of the last run on this state folder, which this one is from now on."""
+    kept = settings().home / "documents" / "last.json"
+    before: dict[str, str] = {}
+    if kept.is_file():
+        with suppress(ValueError):  # a damaged note: everything counts as new
+            before = json.loads(kept.read_text("utf-8"))
+    after = digests_of(documents_of(corpus))
+    if before != after:
+        write_atomic(kept, canonical_json(after))
+    return changes(before, after)
 
 
 def splits_of(corpus: ArtifactRef) -> dict[str, str]:

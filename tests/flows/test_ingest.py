@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from prefect.client.orchestration import get_client
 
 from flows.ingest import ingest
 from flows.recording import PROGRESS, RunSpec, Summary
@@ -53,6 +54,13 @@ def runs_of(address: str, flow: str) -> list[tuple[str, str, str]]:
     return [(run.info.run_id, run.info.run_name, run.info.status) for run in [parents[0], *found]]
 
 
+def shown_tables() -> dict[str, str]:
+    """Key → data of the newest artifact on Prefect's pages."""
+    with get_client(sync_client=True) as prefect:
+        found = sorted(prefect.read_artifacts(), key=lambda artifact: str(artifact.created))
+    return {str(artifact.key): str(artifact.data) for artifact in found}
+
+
 def test_everything_once_and_then_only_what_changed(project: Project, mlflow_address: str) -> None:
     first = ingest()
     assert list(first.stages) == STAGES
@@ -75,12 +83,18 @@ def test_everything_once_and_then_only_what_changed(project: Project, mlflow_add
     project.write("ferry.md", ferry.replace("21:15", "21:45"))
     changed = ingest()
     assert made(changed) == {"read-corpus", "drop-duplicates", "check-documents", "chunk-corpus", "check-chunks"}
+    assert [first.documents, second.documents, changed.documents] == [{"added": 3}, {}, {"changed": 1}]
+    shown = shown_tables()
+    assert json.loads(shown["documents-changed"]) == [{"document": "ferry.md", "change": "changed", "before": ""}]
+    rows = {row["stage"]: row for row in json.loads(shown["ingest-stages"])}
+    assert list(rows) == STAGES
+    assert (rows["read-corpus"]["computed"], rows["read-corpus"]["total"]) == (1, 3)
 
     project.write("ferry.md", ferry)
     assert made(ingest()) == set()
 
-    rows = (project.folder / "cases.jsonl").read_text("utf-8")
-    (project.folder / "cases.jsonl").write_text(rows.replace("c-1", "c-0"), "utf-8")
+    written = (project.folder / "cases.jsonl").read_text("utf-8")
+    (project.folder / "cases.jsonl").write_text(written.replace("c-1", "c-0"), "utf-8")
     assert made(ingest()) == {"read-cases"}
 
     project.set("chunking", max_tokens=60)
