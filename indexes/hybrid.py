@@ -127,7 +127,8 @@ class HybridRetriever:
             allowed = allowed & self._allowed(access & self.labels, filters)
         if k < 1 or not allowed.any():
             return []
-        found = self._found([Probe(question, mode or self.spec.mode), *probes], k, allowed)
+        closing = None if allowed.all() else allowed  # indexes are faster without a mask
+        found = self._found([Probe(question, mode or self.spec.mode), *probes], k, closing)
         if neighbours:
             found.add("graph", self._neighbours(found.merged(), allowed), self.spec.graph_weight)
         if mode is None and self._reranker is not None and self.spec.rerank is not None:
@@ -151,7 +152,7 @@ class HybridRetriever:
                 kept.append((row, score))
         return kept
 
-    def _found(self, probes: Sequence[Probe], k: int, allowed: Mask) -> "_Lists":
+    def _found(self, probes: Sequence[Probe], k: int, allowed: Mask | None) -> "_Lists":
         """The lists of every probe; those of further ones have a number behind their name."""
         lists, depth = _Lists(self.spec.rrf_k), self._depth(probes, k)
         for number, probe in enumerate(probes, 1):
