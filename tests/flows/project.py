@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.sorting import ArtifactSort
 
 from infra.settings import ROOT
 
@@ -84,3 +86,10 @@ class Project:
         """The file of the only artifact of a kind that has it."""
         (found,) = (self.home / "store" / kind).glob(f"*/files/{file}")
         return found
+
+
+def shown_artifacts() -> dict[str, str]:
+    """Key → data of the artifacts on Prefect's pages, the newest of each key among the last 200."""
+    with get_client(sync_client=True) as prefect:
+        found = prefect.read_artifacts(sort=ArtifactSort.CREATED_DESC, limit=200)
+    return {str(artifact.key): str(artifact.data) for artifact in reversed(found)}

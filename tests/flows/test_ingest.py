@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from prefect.client.orchestration import get_client
 
 from flows.ingest import ingest
 from flows.recording import PROGRESS, RunSpec, Summary
@@ -18,7 +17,7 @@ from indexes.types import Chunk
 from infra.errors import InputError, PolicyError, TryAgainError
 from infra.settings import settings
 from infra.store import read_lines
-from tests.flows.project import Project
+from tests.flows.project import Project, shown_artifacts
 
 STAGES = [
     "take-model", "read-corpus", "drop-duplicates", "check-documents", "chunk-corpus", "check-chunks", "read-cases",
@@ -54,13 +53,6 @@ def runs_of(address: str, flow: str) -> list[tuple[str, str, str]]:
     return [(run.info.run_id, run.info.run_name, run.info.status) for run in [parents[0], *found]]
 
 
-def shown_tables() -> dict[str, str]:
-    """Key → data of the newest artifact on Prefect's pages."""
-    with get_client(sync_client=True) as prefect:
-        found = sorted(prefect.read_artifacts(), key=lambda artifact: str(artifact.created))
-    return {str(artifact.key): str(artifact.data) for artifact in found}
-
-
 def test_everything_once_and_then_only_what_changed(project: Project, mlflow_address: str) -> None:
     first = ingest()
     assert list(first.stages) == STAGES
@@ -84,7 +76,7 @@ def test_everything_once_and_then_only_what_changed(project: Project, mlflow_add
     changed = ingest()
     assert made(changed) == {"read-corpus", "drop-duplicates", "check-documents", "chunk-corpus", "check-chunks"}
     assert [first.documents, second.documents, changed.documents] == [{"added": 3}, {}, {"changed": 1}]
-    shown = shown_tables()
+    shown = shown_artifacts()
     assert json.loads(shown["documents-changed"]) == [{"document": "ferry.md", "change": "changed", "before": ""}]
     rows = {row["stage"]: row for row in json.loads(shown["ingest-stages"])}
     assert list(rows) == STAGES

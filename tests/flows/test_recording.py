@@ -17,7 +17,7 @@ from infra.errors import InputError, TryAgainError
 from infra.settings import settings
 from infra.telemetry import Tracker
 from tasks.policy import StageResult, artifact_store, stage
-from tests.flows.project import Project
+from tests.flows.project import Project, shown_artifacts
 
 CODE = ("infra/errors.py",)
 
@@ -100,10 +100,9 @@ def test_a_stage_is_kept_and_shown(project: Project, tmp_path: Path, mlflow_addr
         assert found.data.tags["artifact.thing"].startswith(f"thing {told['result'].refs['thing'].digest} ")
         assert found.data.metrics.items() >= {"size": 5.0, "loss": 1.0, "total": 3.0}.items()
         assert found.data.params == {"kind": "x"}
-    with get_client(sync_client=True) as prefect:
-        found = {artifact.key: artifact.data for artifact in prefect.read_artifacts() if artifact.key}
-    assert json.loads(str(found["labelled-table"])) == [{"a": 1, "b": "–", "c": "low 0.1235"}]
-    assert f"| thing | `thing {first['result'].refs['thing'].digest}` |" in str(found["labelled"])
+    shown = shown_artifacts()
+    assert json.loads(shown["labelled-table"]) == [{"a": 1, "b": "–", "c": "low 0.1235"}]
+    assert f"| thing | `thing {first['result'].refs['thing'].digest}` |" in shown["labelled"]
 
 
 def test_a_stage_that_is_not_kept_runs_each_time(project: Project, tmp_path: Path) -> None:

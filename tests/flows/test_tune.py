@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 import yaml
 from mlflow import MlflowClient
-from prefect.client.orchestration import get_client
 
 from evaluation.tuning import CURRENT, TuneSpec
 from flows.tune import TuneRunSpec, TuneSummary, tune
 from infra.errors import InputError, PolicyError
-from tests.flows.project import Project
+from tests.flows.project import Project, shown_artifacts
 
 METRIC = "mrr_at_10"
 SIGNS = ["".join(digits) for digits in itertools.islice(itertools.permutations("135792468"), 0, 24 * 15000, 15000)]
@@ -78,9 +77,7 @@ def test_a_better_setting_is_proposed_with_its_proof(
     assert proposed["chunking"] == {"max_tokens": yaml.safe_load(policy)["chunking"]["max_tokens"]}
     assert project.stored("retrieval-proposal", "proposal.yaml").read_text("utf-8") == told.proposal
     assert project.policy.read_bytes() == policy
-    with get_client(sync_client=True) as prefect:
-        found = sorted(prefect.read_artifacts(), key=lambda artifact: str(artifact.created))
-    shown = {artifact.key: str(artifact.data) for artifact in found}
+    shown = shown_artifacts()
     assert told.proposal in shown["prove-setting"]
     assert len(json.loads(shown["search-settings-table"])) == len(told.rounds)
     client = MlflowClient(tracking_uri=mlflow_address)

@@ -77,7 +77,7 @@ def _search_ratio(spec: VectorSpec, place: Path, queries: Vectors) -> BenchRow:
     own, other = (len(queries) / seconds).T
     ratio = ratio_interval(own, other, np.arange(ROUNDS))
     return BenchRow(
-        name=f"search_ratio {spec.kind}",
+        name="search_ratio" if spec.kind == "hnsw" else f"search_ratio, {spec.kind}",
         value=float(own.mean()),
         unit="queries a CPU second",
         peer="bare faiss",
@@ -117,7 +117,7 @@ def _disk_rows(disk: Measured, memory: Measured, size: str) -> list[BenchRow]:
         return BenchRow(name=name, value=own, unit=unit, peer="hnsw", peer_value=other, ratio=own / other)
 
     return [
-        row(f"disk_memory_ratio {size}", "MiB anonymous", "anonymous_bytes", 2**20),
+        row("disk_memory_ratio", f"MiB anonymous, {size}", "anonymous_bytes", 2**20),
         row("disk memory with pages of files", "MiB", "resident_bytes", 2**20),
         row("disk recall@10", "share", "recall_at_10"),
         row("disk searches", "queries/s", "queries_per_s"),
