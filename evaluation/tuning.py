@@ -126,7 +126,8 @@ class Candidate(Spec):
             "index": self.kept_for(index),
         }
         plain = {name: spec.model_dump(mode="json", exclude_defaults=True) for name, spec in sections.items()}
-        return {**plain, "answering": {"search": self.retrieval.model_dump(mode="json", exclude_defaults=True)}}
+        search = self.retrieval.model_dump(mode="json", exclude_defaults=True)
+        return {name: fields for name, fields in {**plain, "answering": {"search": search}}.items() if fields}
 
 
 class RoundRow(Spec):

@@ -23,7 +23,7 @@ FIELD = "answering.search.rerank.model"
 class RerankSpec(Spec):
     """Whether and how candidates are ranked anew."""
 
-    kind: Literal["late-interaction", "cross-encoder"] = "late-interaction"
+    kind: Literal["late-interaction", "cross-encoder"]
     """Stored token vectors of the index's own encoder (milliseconds), or a model that reads question and text
     together (a forward pass a candidate)."""
     model: str = ""

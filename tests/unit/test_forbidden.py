@@ -242,7 +242,9 @@ def reranked(tmp_path_factory: pytest.TempPathFactory) -> HybridRetriever:
     vectors = embedder.passages([chunk.embedding_text for chunk in chunks])
     spec = IndexSpec(kind="flat", token_vectors=True)
     build_index(chunks, vectors, spec, embedder.version, folder / "index", folder / "tokens")
-    return load_index(folder / "index", embedder, RetrievalSpec.model_validate({"rerank": {}}))
+    return load_index(
+        folder / "index", embedder, RetrievalSpec.model_validate({"rerank": {"kind": "late-interaction"}})
+    )
 
 
 @pytest.mark.parametrize(

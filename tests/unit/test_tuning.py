@@ -58,16 +58,14 @@ def test_the_grid_is_named_by_what_changes_and_holds_nothing_twice() -> None:
 
 
 def test_a_proposal_has_all_that_the_setting_asks_for() -> None:
-    rerankers = (RerankSpec(weight=2.0), RerankSpec(kind="cross-encoder", model="reader"))
+    rerankers = (RerankSpec(kind="late-interaction", weight=2.0), RerankSpec(kind="cross-encoder", model="reader"))
     spec = NOTHING.model_copy(update={"rerankers": rerankers, "patterns": ("graph",)})
     _, late, crossed = candidates(spec, NOW, RetrievalSpec(k=20))
     assert late.name == "pattern=graph, rerank=late-interaction weight 2.0"
     assert crossed.name == "pattern=graph, rerank=cross-encoder model reader"
     assert late.proposed(IndexSpec(m=16)) == {
-        "chunking": {},
-        "embedding": {},
         "index": {"m": 16, "token_vectors": True, "graph": True},
-        "answering": {"search": {"pattern": "graph", "k": 20, "rerank": {"weight": 2.0}}},
+        "answering": {"search": {"pattern": "graph", "k": 20, "rerank": {"kind": "late-interaction", "weight": 2.0}}},
     }
     assert crossed.kept_for(IndexSpec()) == IndexSpec(graph=True)
 

@@ -57,7 +57,7 @@ def latency_rows(settings: Settings) -> list[BenchRow]:
         spec = IndexSpec(token_vectors=True)
         build_index(chunks, _moved(vectors[source], rng), spec, embedder.version, place / "index", place / "tokens")
         del chunks
-        retriever = load_index(place / "index", embedder, RetrievalSpec(rerank=RerankSpec(candidates=50)))
+        retriever = load_index(place / "index", embedder, RetrievalSpec(rerank=RerankSpec(kind="late-interaction")))
         warm, asked, embedded = questions[:20], questions[20:QUESTIONS], questions[QUESTIONS:]
         with threadpool_limits(1):
             for question in warm:
