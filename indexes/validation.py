@@ -39,7 +39,9 @@ class Levels(Spec):
     length: Level = "error"
     """Documents longer than `max_characters`."""
     duplicates: Level = "error"
-    """More repeated texts than `max_duplicate_share`."""
+    """More documents that repeat the text of another one than `max_duplicate_share`."""
+    repeated_chunks: Level = "warning"
+    """The same of chunks: menus and notices stand on many pages, and a context shows a passage once."""
     language: Level = "error"
     """A language that is not known, or not among `languages`."""
     encoding: Level = "error"
@@ -181,15 +183,15 @@ def _day_number(day: datetime.date) -> int:
     return int(day.strftime("%Y%m%d"))
 
 
-def _table_rules(expect: Expect, spec: ValidationSpec) -> list[Any]:
-    """What holds for every table: some rows, ids present and unique, access labels, few duplicates."""
+def _table_rules(expect: Expect, spec: ValidationSpec, repeated: Level) -> list[Any]:
+    """What holds for every table: some rows, ids present and unique, access labels, few that repeat another one."""
     return [
         expect.kinds.ExpectTableRowCountToBeBetween(min_value=1, severity="critical"),
         expect.present("id"),
         expect.kinds.ExpectColumnValuesToBeUnique(column="id", severity="critical"),
         expect.between("labels", 1, None),
         expect.between("title_characters", 1, None),
-        expect.among("copies", [0], _severity(spec.levels.duplicates), mostly=1 - spec.max_duplicate_share),
+        expect.among("copies", [0], _severity(repeated), mostly=1 - spec.max_duplicate_share),
         expect.among("copies", [0], "warning"),
     ]
 
@@ -199,7 +201,7 @@ def _document_suite(expect: Expect, spec: ValidationSpec) -> list[Any]:
     levels = spec.levels
     encoding, language = _severity(levels.encoding), _severity(levels.language)
     rules = [
-        *_table_rules(expect, spec),
+        *_table_rules(expect, spec, levels.duplicates),
         expect.between("characters", spec.min_characters, None),
         expect.between("characters", None, spec.max_characters, _severity(levels.length)),
         expect.between("prose_characters", spec.usual_min_characters, None, "warning"),
@@ -218,7 +220,7 @@ def _document_suite(expect: Expect, spec: ValidationSpec) -> list[Any]:
 
 def _chunk_suite(expect: Expect, spec: ValidationSpec) -> list[Any]:
     return [
-        *_table_rules(expect, spec),
+        *_table_rules(expect, spec, spec.levels.repeated_chunks),
         expect.between("characters", spec.min_chunk_characters, None),
         expect.between("tokens", 1, None),
         expect.between("tokens", None, spec.max_chunk_tokens, _severity(spec.levels.tokens)),

@@ -67,7 +67,7 @@ def test_models_that_cannot_rerank_are_named(root: Path) -> None:
         CrossEncoderReranker(RerankSpec(kind="cross-encoder", model="not/a/model/id"), root)
 
 
-@pytest.mark.parametrize("fields", [{"kind": "cross-encoder"}, {"model": "reranker"}])
+@pytest.mark.parametrize("fields", [{"kind": "cross-encoder"}, {"kind": "late-interaction", "model": "reranker"}])
 def test_a_model_is_named_for_a_cross_encoder_and_for_nothing_else(fields: dict[str, str]) -> None:
     with pytest.raises(ValidationError, match="model must be named for a cross-encoder"):
         RerankSpec.model_validate(fields)
