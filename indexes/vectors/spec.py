@@ -40,7 +40,7 @@ class VectorSpec(Spec):
     a graph on the disk with codes in memory, in a process of its own."""
     m: int = Field(32, ge=4, le=128)
     """HNSW: links of a row."""
-    ef_construction: int = Field(200, ge=8)
+    ef_construction: int = Field(100, ge=8)
     """HNSW: candidates kept while building."""
     ef_search: int = Field(128, ge=8)
     """HNSW: candidates kept while searching."""
