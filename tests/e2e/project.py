@@ -117,7 +117,6 @@ def make_project(folder: Path) -> Project:
     everything = {name for names in DOCUMENTS.values() for name in names}
     _small_cases(sample / "traffic.jsonl", folder / "traffic.jsonl", everything, 12)
     policy = yaml.safe_load((ROOT / "sluice.yaml").read_text("utf-8"))
-    policy["model"] = {"base": str((ROOT / policy["model"]["base"]).resolve())}
     policy["corpus"] = {"documents": "documents"}
     policy["cases"] = {"files": [f"cases/{split}.jsonl" for split in DOCUMENTS]}
     policy["traffic"] = {"files": ["traffic.jsonl"]}
