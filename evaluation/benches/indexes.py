@@ -29,7 +29,7 @@ _ROW: dict[str, Callable[[CompareRow], float | None]] = {
 }
 
 
-def run(_settings: Settings) -> list[BenchRow]:
+def run(settings: Settings) -> list[BenchRow]:
     """Rows of every kind that could be measured, each beside the exact scan (`flat`) in the same run."""
     centres = ROWS // 100
     compared = compare(clustered(ROWS, DIMENSION, centres, seed=0), clustered(QUERIES, DIMENSION, centres, seed=1))
