@@ -106,6 +106,7 @@ def compare(
         )
     base = spec or VectorSpec()
     values = {name: getattr(base, name) for name in VectorSpec.model_fields}  # not what a larger spec adds
+    values["device"] = "cpu"  # where every kind can be asked
     rows = []
     with tempfile.TemporaryDirectory() as name:
         write_questions(Path(name), vectors, queries)

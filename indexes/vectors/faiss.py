@@ -37,6 +37,8 @@ class FaissIndex:
         self._index: Any = None
         self._stored: StoredVectors | None = None
         """Vectors beside the codes of a quantized kind; the other kinds hold them in the FAISS index."""
+        self._on_gpu: Any = None
+        """The copy that searches without a mask ask, where the spec's device is a GPU."""
         self._unmasked: dict[int, Any] = {}
         """Search parameters by depth."""
         self._removed = np.zeros(0, np.bool_)
@@ -69,6 +71,7 @@ class FaissIndex:
         self._stored = StoredVectors(rows) if self.spec.kind in QUANTIZED else None
         self._removed = np.zeros(len(rows), np.bool_)
         self._built, self._growing = len(rows), True
+        self._copy_to_device()
 
     def add(self, vectors: Vectors) -> Rows:
         """See VectorIndex. The first addition to a mapped index reads it into memory."""
@@ -79,6 +82,7 @@ class FaissIndex:
             self._index, self._growing = kinds.in_memory(self._index), True
         kinds.library().omp_set_num_threads(1)
         self._index.add(rows)
+        self._copy_to_device()
         if self._stored is not None:
             self._stored.append(rows)
         first = self.count
@@ -107,8 +111,7 @@ class FaissIndex:
         if opened > max(EXACT_ROWS, k):
             exact = self.spec.kind in EXACT
             depth = k + 1 if exact else min(self.spec.depth(k, behind_mask=opened < self.count), opened)
-            asked = self._parameters(depth, mask)
-            scores, rows = self._index.search(np.ascontiguousarray(query[None]), depth, params=asked)
+            scores, rows = self._asked(np.ascontiguousarray(query[None]), depth, mask)
             found = rows[0] >= 0
             if found.sum() >= k and not (exact and scores[0][k - 1] == scores[0][k]):
                 return self._ranked(query, k, rows[0][found], scores[0][found])
@@ -139,12 +142,24 @@ class FaissIndex:
         updates = read_updates(folder, rows)
         loaded._removed = removed_rows(updates, rows)
         loaded._built = updates.built
+        loaded._copy_to_device()
         return loaded
 
     def _vectors(self) -> StoredVectors:
         if self._stored is not None:
             return self._stored
         return StoredVectors(kinds.vectors_in(self._index, self.spec.kind))
+
+    def _copy_to_device(self) -> None:
+        self._on_gpu = kinds.on_gpu(self.spec, self._index) if self.spec.device == "gpu" else None
+
+    def _asked(self, query: Vectors, depth: int, mask: Mask | None) -> tuple[Vectors, Rows]:
+        """Scores and rows, shape (1, depth), from the copy on the GPU or by the parameters of the kind."""
+        if self._on_gpu is not None and mask is None:
+            found: tuple[Vectors, Rows] = self._on_gpu.search(query, depth)
+            return found
+        answer: tuple[Vectors, Rows] = self._index.search(query, depth, params=self._parameters(depth, mask))
+        return answer
 
     def _parameters(self, depth: int, mask: Mask | None) -> Any:
         """Making them takes a twentieth of a search by HNSW: those without a mask are kept."""

@@ -9,7 +9,7 @@ import numpy as np
 from indexes.types import Vectors
 from indexes.vectors.port import Mask
 from indexes.vectors.spec import EXACT, IVF, MAPPED, Kind, VectorSpec
-from infra.errors import IntegrityError
+from infra.errors import IntegrityError, SetupError
 
 _SEED = 1234
 _QUERY_BITS = 8
@@ -90,6 +90,17 @@ def read(kind: Kind, file: Path) -> Any:
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise IntegrityError(f"{file}: does not search by inner product; build the index again")
     return index
+
+
+def on_gpu(spec: VectorSpec, index: Any) -> Any:
+    """A copy of a flat or IVF-PQ index on the first GPU. Raises SetupError where FAISS sees none."""
+    faiss = library()
+    if not faiss.get_num_gpus():
+        raise SetupError("index.device: gpu, but this FAISS sees no GPU: install faiss-gpu, or set index.device: cpu")
+    copied = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    if spec.kind in IVF:
+        copied.nprobe = spec.probes(index.nlist)
+    return copied
 
 
 def in_memory(index: Any) -> Any:

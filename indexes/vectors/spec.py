@@ -1,9 +1,9 @@
 """Which vector index, with what parameters: those left empty follow from the number of rows and the dimension."""
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from infra.errors import PolicyError
 from infra.settings import Spec
@@ -65,8 +65,17 @@ class VectorSpec(Spec):
     """DiskANN: bytes of a row in memory; divides the dimension. None: the largest divisor up to a sixteenth, or 8."""
     disk_build_gib: float = Field(8, gt=0)
     """DiskANN: memory that building may take; with less than the graph needs it is built in parts and merged."""
+    device: Literal["cpu", "gpu"] = "cpu"
+    """gpu: searches without a mask ask a copy on the first GPU (faiss-gpu), of flat and of ivf-pq with pq_bits 8, which
+    it can hold. Behind a mask the CPU searches."""
     rebuild_share: float = Field(0.2, gt=0, le=1)
     """Share of rows removed (IVF, DiskANN: or added) since the index was built from which it should be built again."""
+
+    @model_validator(mode="after")
+    def _device_has_the_kind(self) -> Self:
+        if self.device == "gpu" and self.kind != "flat" and (self.kind, self.pq_bits) != ("ivf-pq", 8):
+            raise ValueError(f"device gpu searches flat, and ivf-pq with pq_bits 8; {self.kind} stays on the cpu")
+        return self
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
