@@ -45,7 +45,7 @@ run: setup ## The whole lifecycle on the sample project, to a promoted release
 	@.venv/bin/sluice run nightly
 
 test: setup lint ## Lint, types, import contracts and every test: whole nights beside all others
-	@$(MAKE) --no-print-directory --output-sync=line -j2 test-others test-nights
+	@$(MAKE) --no-print-directory -j2 test-others test-nights
 
 test-others:
 	@.venv/bin/python -m pytest tests --ignore tests/e2e
