@@ -13,7 +13,7 @@ from evaluation.retrieval import context_precision, context_recall, retrieval_sc
 from indexes.build import IndexSpec
 from indexes.chunkers.spec import ChunkSpec
 from indexes.embedder import EmbedSpec
-from indexes.hybrid import RetrievalSpec
+from indexes.hybrid import WITH_PARENTS, RetrievalSpec
 from indexes.rerankers import RerankSpec
 from indexes.retriever import Mode
 from indexes.types import Passage
@@ -25,7 +25,6 @@ from models.types import Case
 CURRENT = "as now"
 """Name of the candidate that changes nothing: always the first."""
 
-WITH_PARENTS = ("parent-child", "sentence-window")
 """Patterns that are ways of chunking."""
 MEASURED = ("naive", "graph", *WITH_PARENTS)
 """Patterns that find passages without a model's help, so that retrieval alone can be measured."""
@@ -114,8 +113,7 @@ class Candidate(Spec):
     def kept_for(self, index: IndexSpec) -> IndexSpec:
         """`index` with all that this search asks of it."""
         search = self.retrieval
-        late = search.rerank is not None and search.rerank.kind == "late-interaction"
-        needed = {"token_vectors": late, "graph": search.pattern == "graph"}
+        needed = {"token_vectors": search.needs_token_vectors, "graph": search.needs_graph}
         return index.model_copy(update={name: True for name, is_needed in needed.items() if is_needed})
 
     def proposed(self, index: IndexSpec) -> dict[str, Any]:

@@ -100,12 +100,11 @@ def _check_retrieval(policy: Policy) -> None:
     """What the search needs of the index is said before anything is embedded."""
     search, index = policy.section("answering", AnswerSpec).search, policy.section("index", IndexSpec)
     strategy, pattern = policy.section("chunking", ChunkSpec).strategy, search.pattern
-    is_late = search.rerank is not None and search.rerank.kind == "late-interaction"
-    is_apart = pattern in ("parent-child", "sentence-window") and strategy != pattern
+    lacks_tokens = search.needs_token_vectors and not index.token_vectors
     for is_lacking, asked, lacking in (
-        (is_late and not index.token_vectors, "rerank: late-interaction", "index.token_vectors: true"),
-        (pattern == "graph" and not index.graph, "pattern: graph", "index.graph: true"),
-        (is_apart, f"pattern: {pattern}", f"chunking.strategy: {pattern}"),
+        (lacks_tokens, "rerank: late-interaction", "index.token_vectors: true"),
+        (search.needs_graph and not index.graph, "pattern: graph", "index.graph: true"),
+        (search.needs_parents and strategy != pattern, f"pattern: {pattern}", f"chunking.strategy: {pattern}"),
     ):
         if is_lacking:
             raise PolicyError(f"{policy.path}: answering.search.{asked} needs {lacking}")

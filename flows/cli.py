@@ -112,11 +112,19 @@ def run(
         WhenBusy | None, typer.Option(help="While another run works here; default: the policy's.")
     ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="index: measure every kind of vector index too.")] = False,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the policy for this run: section.field=value, repeatable.")
+    ] = None,
     json_: AsJson = False,
 ) -> None:
     """Run a flow now, starting the servers that it needs and stopping those that it started."""
     result, code = commands.run_flow(
-        flow.value, policy, when_busy.value if when_busy else None, live=None if json_ else out, compare=compare
+        flow.value,
+        policy,
+        when_busy.value if when_busy else None,
+        live=None if json_ else out,
+        compare=compare,
+        overrides=overrides or (),
     )
     if json_:
         print_json(result)

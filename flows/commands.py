@@ -5,13 +5,14 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 from rich.console import Console
 
 from flows.servers import servers, stop_all
@@ -38,9 +39,9 @@ def _records() -> Records:
     return Records.open(settings().database_url)
 
 
-def _use_policy(path: Path | None, flow: str = "") -> Path:
+def _use_policy(path: Path | None, flow: str = "", overrides: Mapping[str, Any] | None = None) -> Path:
     """`use_policy`, and a clear error now where the file or a value in it is wrong, or lacks what `flow` needs."""
-    policy = Policy(use_policy(path))
+    policy = Policy(use_policy(path), overrides)
     places = prefect_environment(settings())
     Path(places["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
     os.environ.update(places)  # before the next line: Prefect reads it when it is imported
@@ -132,16 +133,23 @@ def _watched(live: Console | None) -> Iterator[_Stages]:
 
 
 def run_flow(
-    name: str, path: Path | None, when_busy: str | None, live: Console | None, compare: bool = False
+    name: str,
+    path: Path | None,
+    when_busy: str | None,
+    live: Console | None,
+    compare: bool = False,
+    overrides: Sequence[str] = (),
 ) -> tuple[dict[str, Any], int]:
     """Run a flow in this process: (its result, exit code). A flow that failed gives `error` and its stages so far.
 
-    `compare` asks the index flow to measure every kind of vector index; another flow raises InputError.
+    `compare` asks the index flow to measure every kind of vector index; another flow raises InputError. `overrides`
+    are `section.field=value`, the value in YAML: they change the policy file for this run.
     """
     if compare and name != "index":
         raise InputError(f"--compare measures vector indexes: it goes with `sluice run index`, not {name}")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # an error is told once, in one line
-    _use_policy(path, name)
+    changed = dict(map(override, overrides))
+    _use_policy(path, name, changed)
     with _watched(live) as stages, servers(settings(), _manager(), keep=False) as started:
         PROGRESS.info("servers up: %s", ", ".join(started) or "they ran already")
         module = import_module(f"flows.{name}")
@@ -149,13 +157,24 @@ def run_flow(
         kind = next(iter(inspect.signature(function.fn).parameters.values())).annotation
         try:
             asked = {"compare": True} if compare else {}
-            result = function(kind(policy=path, when_busy=when_busy, **asked))
+            result = function(kind(policy=path, when_busy=when_busy, overrides=changed, **asked))
         except SluiceError as error:
             return {"flow": name, "error": str(error), "stages": stages.rows}, error.exit_code
         finally:
             _send_logs()
     value: dict[str, Any] = result if isinstance(result, dict) else result.model_dump(mode="json")
     return value, 0
+
+
+def override(text: str) -> tuple[str, Any]:
+    """`section.field=value` as (field, value). Raises InputError for another form and for what is no YAML."""
+    name, equals, value = text.partition("=")
+    if not equals or "." not in name:
+        raise InputError(f"--set {text}: write section.field=value, such as training.method=lora")
+    try:
+        return name.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {text}: the value is no YAML: {error}") from error
 
 
 def _send_logs() -> None:

@@ -10,6 +10,7 @@ from flows.recording import Recording, RunSpec, Summary, recording
 from indexes.build import IndexSpec
 from indexes.embedder import EmbedSpec
 from indexes.vectors.choose import IndexNeed
+from infra.store import ArtifactRef
 from models.answering.pipeline import AnswerSpec
 from models.prompts import DEFAULT
 from tasks.indexing import build, check_retrieval, compare_indexes, embed
@@ -17,22 +18,25 @@ from tasks.policy import StageResult
 from tasks.training import take_prompt
 
 
+def build_stages(
+    run: Recording, chunks: ArtifactRef, embedding: EmbedSpec, spec: IndexSpec, label: str = ""
+) -> ArtifactRef:
+    """Embed what is new of the chunks and build their index; `label` stands behind the names of the stages."""
+    made = run.run(embed, f"embed{label}", chunks=chunks, spec=embedding, token_vectors=spec.token_vectors).refs
+    vectors, tokens = made["vectors"], made.get("tokens")
+    built = run.run(
+        build, f"build{label}", chunks=chunks, vectors=vectors, tokens=tokens, spec=spec, embedding=embedding
+    )
+    return built.refs["index"]
+
+
 def index_stages(run: Recording) -> None:
     """Embed what is new, build the index, measure dense, lexical and hybrid retrieval."""
     ingest_stages(run)
     run.run(take_prompt, prompt=DEFAULT)
     embedding = run.policy.section("embedding", EmbedSpec)
-    chunks = run.ref("chunk-corpus", "chunks")
     spec = run.policy.section("index", IndexSpec)
-    embedded = run.run(embed, chunks=chunks, spec=embedding, token_vectors=spec.token_vectors).refs
-    made = run.run(
-        build,
-        chunks=chunks,
-        vectors=embedded["vectors"],
-        tokens=embedded.get("tokens"),
-        spec=spec,
-        embedding=embedding,
-    ).refs["index"]
+    made = build_stages(run, run.ref("chunk-corpus", "chunks"), embedding, spec)
     run.run(
         check_retrieval,
         index=made,

@@ -11,7 +11,7 @@ from tasks.watching import TraceSpec, apply_retention, export_traces, mirror_ali
 @flow(name="monitor", description="Export traces to MLflow, apply retention, mirror the aliases.")
 def monitor(spec: RunSpec = RunSpec()) -> dict[str, int]:
     """How many traces were exported and purged. Needs no lock: each step is safe beside a night."""
-    policy = Policy(use_policy(spec.policy))
+    policy = Policy(use_policy(spec.policy), spec.overrides)
     check_policy(policy, "monitor")
     traces = policy.section("traces", TraceSpec)
     exported = export_traces(traces)

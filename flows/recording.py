@@ -18,7 +18,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.states import Crashed
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.checking import check_policy
 from flows.printing import cell
@@ -52,6 +52,8 @@ class RunSpec(Spec):
     """Policy file of the project to run. None: the one that SLUICE_POLICY names."""
     when_busy: Literal["wait", "leave"] | None = None
     """What to do while another run works on the same state: wait or leave. None: as the policy file says."""
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the policy file that this run changes, by their dotted names: {"training.method": "ia3"}."""
 
 
 class Summary(BaseModel):
@@ -273,7 +275,7 @@ def _flow_run() -> str:
 @contextmanager
 def recording(name: str, spec: RunSpec) -> Iterator[Recording]:
     """A run of flow `name` alone on its state folder, with its MLflow parent run closed as it ended."""
-    policy = Policy(use_policy(spec.policy))
+    policy = Policy(use_policy(spec.policy), spec.overrides)
     check_policy(policy, name)
     with _alone(spec.when_busy or policy.section("night", NightSpec).when_busy) as lock:
         try:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from prefect import flow
 
 from evaluation.tuning import Candidate, Indexing, TuneSpec, candidates, indexings
-from flows.index import index_stages
+from flows.index import build_stages, index_stages
 from flows.recording import Recording, RunSpec, Summary, recording
 from indexes.build import IndexSpec
 from indexes.chunkers.spec import ChunkSpec
@@ -13,7 +13,6 @@ from indexes.embedder import EmbedSpec
 from infra.store import ArtifactRef
 from models.answering.pipeline import AnswerSpec
 from tasks.corpus import chunk_corpus
-from tasks.indexing import build, embed
 from tasks.policy import artifact_store
 from tasks.tuning import prove_setting, search_settings
 
@@ -53,12 +52,7 @@ def _index(run: Recording, made_by: Indexing, spec: IndexSpec, label: str) -> Ar
         tokenizer=run.ref("take-model", "model"),
         embedding=embedding if chunking.needs_embedder else None,
     ).refs["chunks"]
-    made = run.run(embed, f"embed-{label}", chunks=chunks, spec=embedding, token_vectors=spec.token_vectors).refs
-    vectors, tokens = made["vectors"], made.get("tokens")
-    built = run.run(
-        build, f"build-{label}", chunks=chunks, vectors=vectors, tokens=tokens, spec=spec, embedding=embedding
-    )
-    return built.refs["index"]
+    return build_stages(run, chunks, embedding, spec, f"-{label}")
 
 
 def _indexes(run: Recording, found: list[Candidate]) -> dict[str, ArtifactRef]:

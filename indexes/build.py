@@ -139,7 +139,7 @@ def _reranker(folder: Path, card: IndexCard, embedder: Embedder, spec: RerankSpe
 
 
 def _graph(folder: Path, card: IndexCard, spec: RetrievalSpec) -> EntityGraph | None:
-    if spec.pattern != "graph":
+    if not spec.needs_graph:
         return None
     if not card.spec.graph:
         raise PolicyError(

@@ -28,6 +28,8 @@ PatternName = Literal[
     "agentic",
     "graph",
 ]
+WITH_PARENTS: tuple[PatternName, ...] = ("parent-child", "sentence-window")
+"""Patterns that show more than was matched, by a chunking of the same name."""
 Ranked = list[tuple[int, float]]
 """Rows and scores, best first."""
 
@@ -61,6 +63,21 @@ class RetrievalSpec(Spec):
     """Pattern graph: best passages whose neighbours join the candidates."""
     graph_weight: float = Field(0.1, ge=0)
     """Pattern graph: weight of the list of neighbours: they are for a reranker or the reader, not the first place."""
+
+    @property
+    def needs_token_vectors(self) -> bool:
+        """Whether the index has to keep a vector of every token."""
+        return self.rerank is not None and self.rerank.kind == "late-interaction"
+
+    @property
+    def needs_graph(self) -> bool:
+        """Whether the index has to keep the graph of its chunks."""
+        return self.pattern == "graph"
+
+    @property
+    def needs_parents(self) -> bool:
+        """Whether the chunking has to be the one of the pattern's name."""
+        return self.pattern in WITH_PARENTS
 
     @model_validator(mode="after")
     def _something_counts(self) -> "RetrievalSpec":

@@ -1,6 +1,7 @@
 """Settings from the environment, and the loader of the one policy file. Nothing else reads the environment."""
 
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -150,7 +151,11 @@ AnySpec = TypeVar("AnySpec", bound=Spec)
 class Policy:
     """The policy file as read: each component takes its own section with `section(name, SpecType)`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, overrides: Mapping[str, Any] | None = None) -> None:
+        """`overrides` hold for one run: dotted field (`training.method`) → value.
+
+        Raises: PolicyError for a file that cannot be read and for an override that names no field of a section.
+        """
         if not path.is_file():
             raise PolicyError(f"{path}: no policy file; copy sluice.yaml from the project or set SLUICE_POLICY")
         try:
@@ -161,6 +166,22 @@ class Policy:
             raise PolicyError(f"{path}: must be a mapping of sections")
         self.path = path
         self.sections: dict[str, Any] = loaded
+        for name, value in (overrides or {}).items():
+            self._override(name, value)
+
+    def _override(self, name: str, value: Any) -> None:
+        """Put `value` at a dotted place; what lies on the way and is missing begins empty."""
+        *way, field = name.split(".")
+        place: Any = self.sections
+        for part in way:
+            if place.get(part) is None:
+                place[part] = {}
+            place = place[part]
+            if not isinstance(place, dict):
+                raise PolicyError(f"override {name}: {part} holds a value, not fields")
+        if not way:
+            raise PolicyError(f"override {name!r}: write section.field, such as training.method")
+        place[field] = value
 
     def section(self, name: str, spec: type[AnySpec]) -> AnySpec:
         """Section `name` as `spec`. Raises PolicyError naming file, section and field."""

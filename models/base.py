@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from infra.errors import InputError, SetupError
-from infra.settings import ROOT
+from infra.settings import ROOT, Policy
 
 STARTER = "starter"
 """Name of the model that comes with the project."""
@@ -27,6 +27,11 @@ def is_hub_id(model: str) -> bool:
 def local_folder(model: str, root: Path) -> Path:
     """Where a model lies that is no Hugging Face id: `starter`, or a folder relative to `root`."""
     return STARTER_FOLDER if model == STARTER else (root / model).resolve()
+
+
+def policy_model(policy: Policy) -> Path:
+    """Where the local model of a policy's section `model` lies."""
+    return local_folder(str(policy.sections["model"]["base"]), policy.path.parent)
 
 
 def resolve_model(model: str, target: Path) -> None:

@@ -13,8 +13,8 @@ from infra.settings import Spec
 from infra.store import write_atomic
 from models.release import Precision
 from models.training.adapters import check_model_folder, copy_tokenizer, make_readable
-from models.training.data import TrainingRow
 from models.training.quiet import one_thread, quiet_libraries
+from models.training.rows import TrainingRow
 
 RECIPE = "recipe.yaml"
 """A file of llmcompressor that no engine needs; it holds Python object tags, so it is not kept."""

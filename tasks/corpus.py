@@ -1,10 +1,11 @@
 """Tasks from files to checked chunks: read, validate, chunk, validate again; and the cases that measure the result."""
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from pydantic import Field
 
 from indexes.cache import ContentCache, EmbeddingCache
 from indexes.changes import Change, changes, digests_of
@@ -22,7 +23,7 @@ from indexes.sketches import Sketches
 from indexes.types import Chunk, Document
 from indexes.validation import ValidationSpec, validate_chunks, validate_documents
 from infra.errors import InputError, PolicyError
-from infra.settings import settings
+from infra.settings import Spec, settings
 from infra.store import (
     ArtifactRef,
     StoredLines,
@@ -122,17 +123,26 @@ def documents_of(corpus: ArtifactRef) -> StoredLines[Document]:
     return documents_in(artifact_store().open(corpus))
 
 
+class LastCorpus(Spec):
+    """last.json: the corpus of the last run. Where its digest is that of now, no document has to be read."""
+
+    corpus: str = ""
+    documents: dict[str, str] = Field(default_factory=dict)
+    """Document id → digest of its bytes."""
+
+
 def corpus_changes(corpus: ArtifactRef) -> list[Change]:
     """What differs from the corpus of the last run on this state folder, which this one is from now on."""
     kept = settings().home / "documents" / "last.json"
-    before: dict[str, str] = {}
+    last = LastCorpus()
     if kept.is_file():
         with suppress(ValueError):  # a damaged note: everything counts as new
-            before = json.loads(kept.read_text("utf-8"))
+            last = LastCorpus.model_validate_json(kept.read_text("utf-8"))
+    if last.corpus == corpus.digest:
+        return []
     after = digests_of(documents_of(corpus))
-    if before != after:
-        write_atomic(kept, canonical_json(after))
-    return changes(before, after)
+    write_atomic(kept, canonical_json(LastCorpus(corpus=corpus.digest, documents=after).model_dump()))
+    return changes(last.documents, after)
 
 
 def splits_of(corpus: ArtifactRef) -> dict[str, str]:

@@ -18,11 +18,11 @@ from infra.settings import settings
 from infra.store import ArtifactRef, canonical_json, write_atomic
 from models.training.questions import QuestionMaker
 from models.types import Case
-from tasks.corpus import chunks_of, splits_of
+from tasks.corpus import chunks_of
 from tasks.indexing import ACCESS, RETRIEVING
 from tasks.measuring import cases_of
 from tasks.policy import StageResult, artifact_store, progress_logger, stage
-from tasks.training import HELD_BACK
+from tasks.training import HELD_BACK, held_back
 
 LEARNT, MEASURED = "train", "validation"
 DEPTH = 50
@@ -51,13 +51,13 @@ def _of_cases(cases: Sequence[Case], chunks: Sequence[Chunk]) -> list[Asked]:
     return asked
 
 
-def _made(chunks: Sequence[Chunk], most: int, held_back: set[str]) -> list[Asked]:
+def _made(chunks: Sequence[Chunk], most: int, closed: set[str]) -> list[Asked]:
     """Questions made by rule, spread over the corpus."""
     maker = QuestionMaker(chunks)
     found = [
         Asked(question=made.question, relevant=frozenset({chunk.id}))
         for chunk in chunks
-        if chunk.document not in held_back
+        if chunk.document not in closed
         for made in maker.questions(chunk)[:1]
     ]
     step = max(1, len(found) // most) if most else 1
@@ -80,11 +80,9 @@ def train_reranker(
     """A cross-encoder from the train cases and from questions made out of the train documents; others are held back."""
     store, rows = artifact_store(), chunks_of(chunks)
     known = cases_of(cases, [LEARNT, *HELD_BACK])
-    held_back = {name for case in known if case.split in HELD_BACK for name in case.documents}
-    held_back |= {name for name, split in splits_of(corpus).items() if split in HELD_BACK}
     asked = [
         *_of_cases(measurable([case for case in known if case.split == LEARNT]), rows),
-        *_made(rows, spec.made_questions, held_back),
+        *_made(rows, spec.made_questions, held_back(known, corpus)),
     ]
     first_stage = search.model_copy(update={"rerank": None})
     retriever = load_index(store.open(index), open_embedder(embedding), first_stage)

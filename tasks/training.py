@@ -1,5 +1,6 @@
 """Tasks around the model: take in the base, make training rows, fine-tune, quantize."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import Field
@@ -15,7 +16,8 @@ from models.answering.pipeline import AnswerSpec
 from models.base import local_folder, resolve_model
 from models.prompts import Prompt, load_prompt, store_prompt
 from models.quantize import Quantized, QuantSpec, quantize
-from models.training.data import DataSpec, RowMaker, TrainingRow
+from models.training.data import DataSpec, RowMaker
+from models.training.rows import TrainingRow
 from models.training.sft import TrainSpec, train_adapter
 from models.types import Case
 from tasks.corpus import chunks_of, splits_of
@@ -24,6 +26,12 @@ from tasks.policy import StageResult, artifact_store, progress_logger, stage, st
 
 HELD_BACK = {"validation", "gate"}
 """Splits whose documents and cases no training row may come from."""
+
+
+def held_back(cases: Iterable[Case], corpus: ArtifactRef) -> set[str]:
+    """Ids of the documents that nothing may be learnt from: held-back cases ask about them, or the corpus says so."""
+    asked = {name for case in cases if case.split in HELD_BACK for name in case.documents}
+    return asked | {name for name, split in splits_of(corpus).items() if split in HELD_BACK}
 
 
 class ModelSpec(Spec):
@@ -96,12 +104,10 @@ def make_rows(
         return [Passage(chunk=chunk, score=0.0) for chunk in build_context(safe, question, shown, count)]
 
     known = list(read_lines(store.open(cases) / "cases.jsonl", Case))
-    splits = splits_of(corpus)
-    held_back = {name for case in known if case.split in HELD_BACK for name in case.documents}
-    held_back |= {name for name, split in splits.items() if split in HELD_BACK}
+    closed = held_back(known, corpus)
     maker = RowMaker(spec, load_prompt(prompt, store), search, list(chunks_of(chunks)))
     from_cases = maker.of_cases([case for case in known if case.split == "train"])
-    from_corpus = maker.of_corpus(lambda document: document not in held_back)
+    from_corpus = maker.of_corpus(lambda document: document not in closed)
     rows = [*from_cases, *from_corpus]
     with store.writing("dataset") as draft:
         write_lines(draft.folder / "rows.jsonl", rows)

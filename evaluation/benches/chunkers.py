@@ -17,7 +17,7 @@ from indexes.loaders.corpus import load_corpus
 from indexes.loaders.spec import CorpusSpec
 from indexes.types import Chunk, Document
 from infra.settings import Policy, Settings
-from models.base import local_folder
+from models.base import policy_model
 
 _TIMES = 5
 _STRATEGIES: tuple[dict[str, object], ...] = (
@@ -40,7 +40,7 @@ def run(settings: Settings) -> list[BenchRow]:
     policy = Policy(settings.policy)
     documents = load_corpus(policy.section("corpus", CorpusSpec), policy.path.parent).documents
     base = policy.section("chunking", ChunkSpec)
-    count = token_counter(local_folder(str(policy.sections["model"]["base"]), policy.path.parent))
+    count = token_counter(policy_model(policy))
     size = sum(len(document.text.encode()) for document in documents) / 1e6
     rows: list[BenchRow] = []
     speeds: dict[str, float] = {}

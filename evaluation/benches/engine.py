@@ -13,7 +13,7 @@ from infra.errors import InputError, SetupError
 from infra.processes import ProcessManager
 from infra.settings import Policy, Settings
 from infra.store import LocalStore
-from models.base import local_folder
+from models.base import policy_model
 from models.cases import CaseSpec, load_cases
 from models.prompts import DEFAULT, render
 from models.serving.deployment import Deployer
@@ -37,7 +37,7 @@ def run(settings: Settings) -> list[BenchRow]:
     if not vllm_build(settings):
         raise SetupError(f"{settings.engine_python}: no vLLM to measure; run make setup")
     policy = Policy(settings.policy)
-    folder = local_folder(str(policy.sections["model"]["base"]), policy.path.parent)
+    folder = policy_model(policy)
     prompts = case_prompts(load_cases(policy.section("cases", CaseSpec), policy.path.parent))
     spec = policy.section("engine", EngineSpec)
     with tempfile.TemporaryDirectory() as home:

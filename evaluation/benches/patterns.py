@@ -32,7 +32,7 @@ from models.answering.patterns.choose import pattern_for
 from models.answering.patterns.lookup import Writer
 from models.answering.patterns.spec import ListwiseSpec, PatternSpec
 from models.answering.pipeline import AnswerSpec
-from models.base import local_folder
+from models.base import policy_model
 from models.cases import CaseSpec, load_cases
 from models.prompts import DEFAULT
 from models.serving.deployment import Deployer
@@ -90,7 +90,7 @@ def run(settings: Settings) -> list[BenchRow]:
     asked = [case for case in cases if case.split == "validation" and case.documents and case.evidence]
     if not asked:
         raise InputError("bench patterns: no validation case names documents and evidence; check cases.files")
-    model = local_folder(str(policy.sections["model"]["base"]), policy.path.parent)
+    model = policy_model(policy)
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         shop = _Indexes(settings, policy, token_counter(model), home)

@@ -16,6 +16,8 @@ from indexes.vectors.port import Mask, Rows
 from indexes.vectors.spec import VectorSpec
 from indexes.vectors.stored import VECTORS, StoredVectors, map_vectors
 from indexes.vectors.updates import (
+    check_query,
+    joining,
     matrix,
     open_rows,
     read_updates,
@@ -24,7 +26,7 @@ from indexes.vectors.updates import (
     replace_file,
     write_updates,
 )
-from infra.errors import InputError, IntegrityError, SetupError
+from infra.errors import IntegrityError, SetupError
 
 _SCANNED = 16
 """Rows that are scanned in the time in which the graph reads one from the disk, at least (about 30 were, in memory)."""
@@ -96,9 +98,7 @@ class DiskIndex:
 
     def add(self, vectors: Vectors) -> Rows:
         """See VectorIndex."""
-        rows = matrix(vectors)
-        if rows.shape[1] != self.dimension:
-            raise InputError(f"vectors of {rows.shape[1]} numbers cannot join an index of {self.dimension}")
+        rows = joining(vectors, self.dimension)
         first = self.count
         self._added = np.concatenate([self._added, rows])
         self._removed = np.concatenate([self._removed, np.zeros(len(rows), np.bool_)])
@@ -116,8 +116,7 @@ class DiskIndex:
 
     def search(self, query: Vectors, k: int, allowed: Mask | None = None) -> tuple[Rows, Vectors]:
         """See VectorIndex. Raises also: SetupError, TryAgainError when the process fails or does not answer."""
-        if query.shape != (self.dimension,):
-            raise InputError(f"the query has shape {query.shape}, the index vectors of {self.dimension} numbers")
+        check_query(query, self.dimension)
         mask = open_rows(allowed, self._removed)
         built = len(self._graph)
         rows, scores = self._in_graph(query, k, None if mask is None else mask[:built])

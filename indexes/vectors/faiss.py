@@ -12,6 +12,8 @@ from indexes.vectors.spec import EXACT, MAPPED, QUANTIZED, TRAINED, Kind, Vector
 from indexes.vectors.stored import VECTORS, StoredVectors
 from indexes.vectors.updates import (
     EXACT_ROWS,
+    check_query,
+    joining,
     matrix,
     open_rows,
     read_updates,
@@ -20,7 +22,7 @@ from indexes.vectors.updates import (
     replace_file,
     write_updates,
 )
-from infra.errors import InputError, IntegrityError, SetupError
+from infra.errors import IntegrityError, SetupError
 
 
 class FaissIndex:
@@ -75,9 +77,7 @@ class FaissIndex:
 
     def add(self, vectors: Vectors) -> Rows:
         """See VectorIndex. The first addition to a mapped index reads it into memory."""
-        rows = matrix(vectors)
-        if rows.shape[1] != self.dimension:
-            raise InputError(f"vectors of {rows.shape[1]} numbers cannot join an index of {self.dimension}")
+        rows = joining(vectors, self.dimension)
         if not self._growing:
             self._index, self._growing = kinds.in_memory(self._index), True
         kinds.library().omp_set_num_threads(1)
@@ -104,8 +104,7 @@ class FaissIndex:
 
         Few allowed rows, too few found through the index, or a tie about the last place: exact over the allowed rows.
         """
-        if query.shape != (self.dimension,):
-            raise InputError(f"the query has shape {query.shape}, the index vectors of {self.dimension} numbers")
+        check_query(query, self.dimension)
         mask = open_rows(allowed, self._removed)
         opened = self.count if mask is None else int(mask.sum())
         if opened > max(EXACT_ROWS, k):

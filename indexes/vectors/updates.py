@@ -81,6 +81,20 @@ def matrix(vectors: Vectors) -> Vectors:
     return np.ascontiguousarray(vectors, np.float32)
 
 
+def joining(vectors: Vectors, dimension: int) -> Vectors:
+    """Vectors that are added to an index, see `matrix`. Raises InputError for another dimension too."""
+    rows = matrix(vectors)
+    if rows.shape[1] != dimension:
+        raise InputError(f"vectors of {rows.shape[1]} numbers cannot join an index of {dimension}")
+    return rows
+
+
+def check_query(query: Vectors, dimension: int) -> None:
+    """Raise InputError for a query that the index cannot be asked."""
+    if query.shape != (dimension,):
+        raise InputError(f"the query has shape {query.shape}, the index vectors of {dimension} numbers")
+
+
 def replace_file(file: Path, write: Callable[[Path], object]) -> None:
     """Write beside `file`, then put it in its place: whoever has the old one open or mapped keeps it."""
     fresh = file.with_name(f".new-{file.name}")

@@ -4,29 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig, LlamaForCausalLM
 
 BLOCK = 128
-HIDDEN, HEAD = 256, 64
 EMBEDDING_STD = 0.5
 FINAL_GAIN = 0.06
 THETA = 100_000.0
 """RoPE base: a third of a head's dimensions hardly turn over a prompt, so that content can match in them."""
 
 
-def config(vocabulary: int, layers: int = 4) -> LlamaConfig:
-    """Hidden size 256, feed-forward 512 (a multiple of 128, for group quantization), heads of 64, tied embeddings."""
+class Size(NamedTuple):
+    """Widths of the residual stream, of one head and of the feed-forward (multiples of 128 can be group-quantized)."""
+
+    hidden: int
+    head: int
+    inner: int
+    layers: int
+
+
+SIZES = {"starter": Size(256, 64, 512, 4), "student": Size(128, 32, 128, 4)}
+"""3.15 million parameters, and less than a quarter of them."""
+
+
+def config(vocabulary: int, size: Size = SIZES["starter"]) -> LlamaConfig:
+    """A Llama with tied embeddings."""
     return LlamaConfig(
         vocab_size=vocabulary,
-        hidden_size=HIDDEN,
-        intermediate_size=2 * HIDDEN,
-        num_hidden_layers=layers,
-        num_attention_heads=HIDDEN // HEAD,
-        num_key_value_heads=HIDDEN // HEAD,
-        head_dim=HEAD,
+        hidden_size=size.hidden,
+        intermediate_size=size.inner,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.hidden // size.head,
+        num_key_value_heads=size.hidden // size.head,
+        head_dim=size.head,
         max_position_embeddings=2048,
         rms_norm_eps=1e-5,
         tie_word_embeddings=True,
@@ -37,17 +49,17 @@ def config(vocabulary: int, layers: int = 4) -> LlamaConfig:
     )
 
 
-def create(vocabulary: int, seed: int, layers: int = 4) -> LlamaForCausalLM:
+def create(vocabulary: int, seed: int, size: Size = SIZES["starter"]) -> LlamaForCausalLM:
     """A fresh model; greedy by default, stops at </s>."""
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(config(vocabulary, layers))
+    model = LlamaForCausalLM(config(vocabulary, size))
     with torch.no_grad():  # a residual stream that starts as the token itself: without it copying did not form
         torch.nn.init.normal_(model.model.embed_tokens.weight, std=EMBEDDING_STD)
         model.model.norm.weight.fill_(FINAL_GAIN)  # tied head: a small gain, or the token would predict itself
         for layer in model.model.layers:
             layer.self_attn.o_proj.weight.zero_()
             layer.mlp.down_proj.weight.zero_()
-        induce(model)
+        induce(model, size)
     model.generation_config.eos_token_id = 2
     model.generation_config.pad_token_id = 0
     model.generation_config.bos_token_id = 1
@@ -56,7 +68,7 @@ def create(vocabulary: int, seed: int, layers: int = 4) -> LlamaForCausalLM:
 
 
 @torch.no_grad()
-def induce(model: LlamaForCausalLM, match: float = 8.0, gain: float = 2.0) -> None:
+def induce(model: LlamaForCausalLM, shape: Size, match: float = 8.0, gain: float = 2.0) -> None:
     """Start with an induction circuit in place (Elhage et al. 2021, Olsson et al. 2022): copying need not be found.
 
     Embeddings live in the first half of the stream, with a constant in dimension 0. Layer 0, heads 0 and 1: attend to
@@ -65,7 +77,7 @@ def induce(model: LlamaForCausalLM, match: float = 8.0, gain: float = 2.0) -> No
     dimensions that RoPE hardly turns, and write that token: what followed last time. Untrained, 87 % of a repeated
     random string of tokens is predicted right; from a plain start, copying had not formed after 2 million tokens.
     """
-    size, head = HIDDEN, HEAD
+    size, head = shape.hidden, shape.head
     half, pairs = size // 2, head // 2
     random = torch.Generator().manual_seed(0)
     embedding = model.model.embed_tokens.weight

@@ -2,6 +2,7 @@
 
     python -m models.starter.train --minutes 95 --out build/starter
     python -m models.starter.train --minutes 95 --out build/longer --start build/starter/weights
+    python -m models.starter.train --minutes 75 --out build/student --size student --tokenizer models/starter/weights
 
 The second form goes on from finished weights (fresh optimizer state, a new schedule of its own). The schedule is a
 function of the elapsed training time, which the checkpoint keeps: a killed run resumes where it was.
@@ -34,7 +35,7 @@ class Plan:
 
     minutes: float
     tokens_per_batch: int = 5120
-    layers: int = 4
+    size: str = "starter"
     muon_rate: float = 0.015
     adam_rate: float = 7e-3
     weight_decay: float = 0.01
@@ -159,16 +160,16 @@ class Run:
         return reply
 
 
-def run(plan: Plan, out: Path, start: Path | None = None, save_every: float = 300.0) -> None:
+def run(plan: Plan, out: Path, start: Path | None, coding: Path | None, save_every: float = 300.0) -> None:
     """Train until the budget of minutes is used, saving and exporting into `out`; resumes from its checkpoint.
 
-    `start` is a folder of exported weights with their tokenizer to begin with; None begins from scratch.
+    `start` is a folder of exported weights to begin with, `coding` one whose tokenizer to take; None makes new ones.
     """
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "tokenizer.json").exists():
-        (tokenizer.load(start) if start else tokenizer.train()).save_pretrained(out)
+        (tokenizer.load(coding) if coding else tokenizer.train()).save_pretrained(out)
     coder = Tokenizer.from_file(str(out / "tokenizer.json"))
-    model = network.create(coder.get_vocab_size(), plan.seed, plan.layers)
+    model = network.create(coder.get_vocab_size(), plan.seed, network.SIZES[plan.size])
     if start:
         model.load_state_dict(LlamaForCausalLM.from_pretrained(start, dtype=torch.float32).state_dict())
     model.set_attn_implementation("blocked")
@@ -200,7 +201,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=95.0, help="wall-clock budget of the whole training")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints, tokenizer and exported weights")
     parser.add_argument("--start", type=Path, help="folder of weights to go on from; default: from scratch")
-    parser.add_argument("--layers", type=int, default=Plan.layers)
+    parser.add_argument("--size", choices=sorted(network.SIZES), default=Plan.size)
+    parser.add_argument("--tokenizer", type=Path, help="folder of a model whose tokenizer to take; default: a new one")
     parser.add_argument("--muon-rate", type=float, default=Plan.muon_rate)
     parser.add_argument("--adam-rate", type=float, default=Plan.adam_rate)
     parser.add_argument("--tokens-per-batch", type=int, default=Plan.tokens_per_batch)
@@ -209,8 +211,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    plan = Plan(given.minutes, given.tokens_per_batch, given.layers, given.muon_rate, given.adam_rate)
-    run(plan, given.out, given.start)
+    plan = Plan(given.minutes, given.tokens_per_batch, given.size, given.muon_rate, given.adam_rate)
+    run(plan, given.out, given.start, given.tokenizer or given.start)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from infra.errors import InputError
-from models.training.data import TrainingRow
+from models.training.rows import TrainingRow
 
 IGNORED = -100
 """Label of a token that carries no loss."""

@@ -5,13 +5,14 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from indexes.types import Chunk, Passage
 from infra.settings import Spec
 from models.prompts import Prompt, render
 from models.training.evidence import ENOUGH, contains, is_rival, support
 from models.training.questions import Made, QuestionMaker
+from models.training.rows import TrainingRow
 from models.training.tables import cells_of
 from models.types import Case, Message
 
@@ -47,23 +48,6 @@ class DataSpec(Spec):
     """Most questions made out of the corpus by rule that get rows of their own."""
     seed: int = Field(0, ge=0)
     """Seed of every choice."""
-
-
-class TrainingRow(BaseModel):
-    """One chat to learn from, and where it comes from. Every assistant message is learnt."""
-
-    model_config = ConfigDict(frozen=True)
-
-    messages: tuple[Message, ...]
-    source: str
-    """`case:<id>` or `corpus:<chunk id>`."""
-    refusal: bool = False
-    """Whether one of its replies is the refusal."""
-
-    @property
-    def questions(self) -> int:
-        """Replies to learn."""
-        return sum(message.role == "assistant" for message in self.messages)
 
 
 class Turn(NamedTuple):

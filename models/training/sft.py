@@ -15,8 +15,8 @@ from infra.store import value_digest
 from models.training.adapters import base_name, check_model_folder, merge_adapter, save_adapter
 from models.training.batches import Prepared, chat_of, check_labels, prepare
 from models.training.checkpoints import last_whole, seal
-from models.training.data import TrainingRow
 from models.training.quiet import one_thread, quiet_libraries
+from models.training.rows import TrainingRow
 
 Progress = Callable[[int, int, float], None]
 """Called after each optimizer step with (step, steps in all, loss)."""

@@ -235,3 +235,11 @@ def test_a_run_that_fails_stops_what_it_started(manager: ProcessManager) -> None
         manager.start(server("engine-1"))
         raise InputError("wrong")
     assert alive(manager) == set()
+
+
+def test_overrides_are_written_as_field_and_yaml() -> None:
+    assert commands.override("training.method=ia3") == ("training.method", "ia3")
+    assert commands.override("quantization.precisions=[w8a8, nf4]") == ("quantization.precisions", ["w8a8", "nf4"])
+    for wrong in ("training.method", "method=ia3", "a.b={"):
+        with pytest.raises(InputError, match="--set"):
+            commands.override(wrong)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import PolicyError
-from infra.settings import QUIET, ROOT, Settings, be_quiet, settings, use_policy
+from infra.settings import QUIET, ROOT, Policy, Settings, be_quiet, settings, use_policy
 from tests.environment import only
 
 
@@ -83,3 +83,15 @@ def test_quiet_leaves_what_the_user_set(monkeypatch: pytest.MonkeyPatch) -> None
     environment = settings().quiet_environment()
     assert environment.items() >= QUIET.items()
     assert environment["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_run_can_change_fields_of_the_policy(tmp_path: Path) -> None:
+    file = tmp_path / "sluice.yaml"
+    file.write_text("training: {method: qlora, rank: 4}\nindex: 3\n")
+    changed = Policy(file, {"training.method": "ia3", "engine.lora.max_rank": 8})
+    assert changed.sections["training"] == {"method": "ia3", "rank": 4}
+    assert changed.sections["engine"] == {"lora": {"max_rank": 8}}
+    assert Policy(file).sections["training"]["method"] == "qlora"
+    for name in ("training", "index.kind"):
+        with pytest.raises(PolicyError, match=name):
+            Policy(file, {name: 1})

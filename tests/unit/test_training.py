@@ -13,7 +13,7 @@ import pytest
 from infra.errors import InputError, SetupError
 from models.training.batches import IGNORED, check_labels, prepare, row_order
 from models.training.checkpoints import SEAL, last_whole, seal
-from models.training.data import TrainingRow
+from models.training.rows import TrainingRow
 from models.training.sft import TrainReport, TrainSpec, train_adapter
 from models.types import Message
 

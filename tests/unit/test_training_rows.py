@@ -4,8 +4,9 @@ import pytest
 
 from indexes.types import Chunk, Passage
 from models.prompts import DEFAULT, answer_parts
-from models.training.data import DataSpec, RowMaker, TrainingRow
+from models.training.data import DataSpec, RowMaker
 from models.training.evidence import contains, support
+from models.training.rows import TrainingRow
 from models.types import Case
 
 TEXTS = {

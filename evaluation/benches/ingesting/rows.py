@@ -25,7 +25,7 @@ from indexes.loaders.pdf import read_pdf
 from indexes.types import Document
 from infra.errors import SetupError
 from infra.settings import ROOT, Policy, Settings
-from models.base import local_folder
+from models.base import policy_model
 
 DOCUMENTS = 20_000
 MANY = 100_000
@@ -156,7 +156,7 @@ def loading_rows() -> list[BenchRow]:
 
 def _tokenizer(settings: Settings) -> Path:
     """The folder of the policy's model."""
-    return local_folder(str(Policy(settings.policy).sections["model"]["base"]), settings.policy.parent)
+    return policy_model(Policy(settings.policy))
 
 
 def _articles(settings: Settings) -> list[Document]:

@@ -33,8 +33,7 @@ def pattern_for(spec: RetrievalSpec, retriever: Retriever, patterns: PatternSpec
 
     Raises: PolicyError where the index was not chunked as the pattern needs it.
     """
-    needs_parents = spec.pattern in ("parent-child", "sentence-window")
-    if needs_parents and isinstance(retriever, HybridRetriever) and not retriever.has_parents:
+    if spec.needs_parents and isinstance(retriever, HybridRetriever) and not retriever.has_parents:
         raise PolicyError(
             f"answering.search.pattern: {spec.pattern} shows parents or windows and the index has none; "
             f"set chunking.strategy to {spec.pattern} and run the index flow again"
