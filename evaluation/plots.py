@@ -23,6 +23,10 @@ PALETTE = {
     "#000008": "var(--fourth)",
 }
 """Stand-in colours that Matplotlib draws with → what the page shows."""
+ON_WHITE = dict(
+    zip(PALETTE, ("#1c2024", "#1f6feb", "#b35900", "#d5d9de", "#b42318", "#1a7f37", "#7c3aed", "#0e7490"), strict=True)
+)
+"""The same for a picture that stands alone."""
 INK, CANDIDATE, PRODUCTION, LINE, BAD, GOOD, THIRD, FOURTH = PALETTE
 SERIES = (CANDIDATE, PRODUCTION, THIRD, FOURTH, INK)
 
@@ -52,11 +56,16 @@ RC: Any = {
 }
 
 
+def _drawn(figure: Any, **options: Any) -> str:
+    """The figure as SVG, the same bytes for the same figure."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, **options)
+    return buffer.getvalue()
+
+
 def _svg(figure: Any, label: str) -> str:
     """The figure as an SVG element: deterministic, without ids that clash, scaling with the page."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
+    text = _drawn(figure, transparent=True)
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r'<g id="[a-z0-9A-Z]+_\d+">', "<g>", text)
@@ -82,7 +91,21 @@ def _both(name: str, label: str, draw: Callable[[float], Any]) -> str:
     return "".join(shown)
 
 
-def _figure(width: float, height: float, panels: Sequence[float] = (1.0,)) -> tuple[Any, list[Any]]:
+def picture(name: str, draw: Callable[[float], Any]) -> str:
+    """`draw(width)` as an SVG file of its own, dark on white: what MLflow's page of a run shows."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    with mpl.rc_context(RC | {"svg.hashsalt": name}):
+        figure = draw(WIDE)
+        text = _drawn(figure, facecolor="white")
+        figure.clear()
+    for stand_in, shown in ON_WHITE.items():
+        text = text.replace(stand_in, shown)
+    return text
+
+
+def panels_of(width: float, height: float, panels: Sequence[float] = (1.0,)) -> tuple[Any, list[Any]]:
     """A figure with panels stacked in these height ratios, without the global state of pyplot."""
     from matplotlib.figure import Figure
 
@@ -95,7 +118,7 @@ def metrics_plot(lines: Sequence[MetricLine]) -> str:
     """Dot and whisker: metrics that are shares, candidate and production with their intervals."""
 
     def draw(width: float) -> Any:
-        figure, (axis,) = _figure(width, 0.9 + 0.42 * len(lines))
+        figure, (axis,) = panels_of(width, 0.9 + 0.42 * len(lines))
         both = any(line.production for line in lines)
         for edge in range(1, len(lines)):
             axis.axhline(edge - 0.5, color=LINE, linewidth=0.5, alpha=0.7)
@@ -153,7 +176,7 @@ def canary_plot(decision: CanaryDecision) -> str:
     """Course of a canary: evidence of harm, evidence of being within the margins, and the share of traffic."""
 
     def draw(width: float) -> Any:
-        figure, (rollback, promote, share) = _figure(width, 6.2, (1.0, 1.0, 0.55))
+        figure, (rollback, promote, share) = panels_of(width, 6.2, (1.0, 1.0, 0.55))
         _evidence(rollback, decision, "rollback", decision.rollback_threshold, "Evidence of harm (rolls back)", False)
         _evidence(promote, decision, "promote", decision.promote_threshold, "Evidence of no harm (advances)", True)
         pairs = [point.pairs for point in decision.course]
@@ -175,7 +198,7 @@ def training_plot(curve: Sequence[tuple[int, float]]) -> str:
     """Loss over training steps."""
 
     def draw(width: float) -> Any:
-        figure, (axis,) = _figure(width, 2.6)
+        figure, (axis,) = panels_of(width, 2.6)
         axis.plot([step for step, _ in curve], [loss for _, loss in curve], color=CANDIDATE)
         axis.set_xlabel("step")
         axis.set_ylabel("loss")

@@ -27,7 +27,7 @@ from infra.errors import TryAgainError
 from infra.settings import Policy, Spec, settings, use_policy
 from infra.store import ArtifactRef
 from infra.telemetry import Tracker
-from tasks.policy import StageResult
+from tasks.policy import StageResult, artifact_store
 from tasks.releasing import NightSpec
 
 StageStatus = Literal["done", "cached", "failed"]
@@ -165,7 +165,15 @@ class Recording:
         run = self.tracker.start(name, self.mlflow_run, {"sluice.status": row.status}, started=started)
         counts = {"seconds": row.seconds, "computed": float(row.computed), "total": float(row.total)}
         figures = counts | result.metrics
-        self.tracker.log(run, params=result.params, metrics=figures, artifacts=result.refs, inputs=used)
+        self.tracker.log(
+            run,
+            params=result.params,
+            metrics=figures,
+            artifacts=result.refs,
+            inputs=used,
+            files=_pictures(result),
+            table=_cells(result),
+        )
         if result.curve:
             self.tracker.curve(run, "loss", result.curve)
         self.tracker.end(run, ok=True)
@@ -176,8 +184,7 @@ class Recording:
         """A stage's table, notes and artifacts on its page in the Prefect UI."""
         key = name.lower().replace("_", "-").replace(" ", "-").replace(".", "-")
         if result.table:
-            rows = [{column: cell(value) for column, value in row.items()} for row in result.table]
-            create_table_artifact(table=rows, key=f"{key}-table", description=f"{name}: figures")
+            create_table_artifact(table=_cells(result), key=f"{key}-table", description=f"{name}: figures")
         lines = [f"# {name}", *result.notes, "", "| artifact | digest |", "|---|---|"]
         lines += [f"| {part} | `{ref.kind} {ref.digest}` |" for part, ref in result.refs.items()]
         create_markdown_artifact("\n".join(lines), key=key, description=f"{name}: what it made")
@@ -188,6 +195,17 @@ class Recording:
                 key=f"{key}-docs",
                 description=f"{name}: what was checked",
             )
+
+
+def _cells(result: StageResult) -> list[dict[str, Any]]:
+    """A stage's table as people read it."""
+    return [{column: cell(value) for column, value in row.items()} for row in result.table]
+
+
+def _pictures(result: StageResult) -> list[Path]:
+    """The pictures in a stage's report artifact (`*.svg`), which MLflow's page of the run shows."""
+    report = result.refs.get("report")
+    return sorted(artifact_store().open(report).glob("*.svg")) if report else []
 
 
 def data_docs(ref: ArtifactRef) -> str:

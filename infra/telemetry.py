@@ -128,8 +128,11 @@ class Tracker:
         inputs: Mapping[str, ArtifactRef] | None = None,
         files: Iterable[Path] = (),
         texts: Mapping[str, str] | None = None,
+        table: Sequence[Mapping[str, object]] = (),
     ) -> None:
-        """Add to a run. Nothing is copied: what it made is kept as tags (digest and address), `inputs` as datasets."""
+        """Add to a run. Artifacts are kept as tags (digest and address), `inputs` as datasets; `files`, `texts` and
+        the rows of `table` (table.json, a table in MLflow's page) are what a person looks at there.
+        """
         from mlflow.entities import Metric, Param, RunTag
 
         now = time.time_ns() // 1_000_000
@@ -145,6 +148,9 @@ class Tracker:
             self.client.log_artifact(run, str(file))
         for name, text in (texts or {}).items():
             self.client.log_text(run, text, name)
+        if table:
+            columns = dict.fromkeys(name for row in table for name in row)
+            self.client.log_table(run, {name: [row.get(name) for row in table] for name in columns}, "table.json")
 
     def _log_datasets(self, run: str, refs: Mapping[str, ArtifactRef]) -> None:
         """Record artifacts as dataset inputs. The column shows the first digits of the digest; the source has all."""

@@ -48,6 +48,7 @@ def test_a_stage_is_a_run_under_the_night(tracker: Tracker, tmp_path: Path) -> N
         inputs={"vectors": ref("vectors"), "again": ref("vectors"), "chunks": ref("chunks", B)},
         files=[page],
         texts={"note.txt": "hello"},
+        table=[{"metric": "recall", "value": 0.75}, {"metric": "errors", "cases": 3}],
     )
     tracker.curve(child, "loss", [(step, 1 / step) for step in range(1, 2500)])
     tracker.end(child, ok=True)
@@ -66,7 +67,10 @@ def test_a_stage_is_a_run_under_the_night(tracker: Tracker, tmp_path: Path) -> N
     assert inputs == {
         "vectors": {"digest": A, "uri": f"/store/vectors/{A}"}, "chunks": {"digest": B, "uri": f"/store/chunks/{B}"},
     }  # fmt: skip
-    assert [item.path for item in tracker.client.list_artifacts(child)] == ["note.txt", "report.html"]
+    names = [item.path for item in tracker.client.list_artifacts(child)]
+    assert names == ["note.txt", "report.html", "table.json"]
+    shown = tracker.client.load_table(tracker.experiment, "table.json", [child])
+    assert list(shown["metric"]) == ["recall", "errors"]
     assert tracker.run_address(child).endswith(f"/runs/{child}")
 
 
