@@ -49,10 +49,20 @@ def config(vocabulary: int, size: Size = SIZES["starter"]) -> LlamaConfig:
     )
 
 
-def create(vocabulary: int, seed: int, size: Size = SIZES["starter"]) -> LlamaForCausalLM:
-    """A fresh model; greedy by default, stops at </s>."""
-    torch.manual_seed(seed)
+def blank(vocabulary: int, size: Size) -> LlamaForCausalLM:
+    """A model with transformers' own weights; greedy by default, stops at </s>."""
     model = LlamaForCausalLM(config(vocabulary, size))
+    model.generation_config.eos_token_id = 2
+    model.generation_config.pad_token_id = 0
+    model.generation_config.bos_token_id = 1
+    model.generation_config.do_sample = False
+    return model
+
+
+def create(vocabulary: int, seed: int, size: Size = SIZES["starter"]) -> LlamaForCausalLM:
+    """A fresh model to train from scratch."""
+    torch.manual_seed(seed)
+    model = blank(vocabulary, size)
     with torch.no_grad():  # a residual stream that starts as the token itself: without it copying did not form
         torch.nn.init.normal_(model.model.embed_tokens.weight, std=EMBEDDING_STD)
         model.model.norm.weight.fill_(FINAL_GAIN)  # tied head: a small gain, or the token would predict itself
@@ -60,10 +70,6 @@ def create(vocabulary: int, seed: int, size: Size = SIZES["starter"]) -> LlamaFo
             layer.self_attn.o_proj.weight.zero_()
             layer.mlp.down_proj.weight.zero_()
         induce(model, size)
-    model.generation_config.eos_token_id = 2
-    model.generation_config.pad_token_id = 0
-    model.generation_config.bos_token_id = 1
-    model.generation_config.do_sample = False
     return model
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from models.starter import batches, network, tokenizer
+from models.starter import batches, narrow, network, tokenizer
 from models.starter.report import cited, uncited, wilson
 from models.starter.train import Plan
 from tests.unit.test_starter_weights import WEIGHTS
@@ -73,3 +73,19 @@ def test_citations_are_told_from_answers() -> None:
 def test_wilsons_interval() -> None:
     assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-3)
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_narrowing_to_the_same_size_changes_nothing_and_to_half_keeps_most() -> None:
+    size = network.Size(64, 16, 48, 2)
+    source = network.create(512, 7, size).eval()
+    with torch.no_grad():
+        for matrix in source.model.layers.parameters():  # no part may be zero, or the test would not see it
+            if matrix.ndim == 2:
+                matrix.add_(0.05 * torch.randn_like(matrix))
+    rng = Random(0)  # noqa: S311 - generated tasks, no secret
+    ids = torch.from_numpy(batches.pad([batches.repeated(rng, 512) for _ in range(4)])[0])
+    wanted = source(input_ids=ids).logits
+    same = narrow.narrow(source, size, [ids])(input_ids=ids).logits
+    assert torch.allclose(same, wanted, atol=1e-3 * float(wanted.abs().max()))
+    half = narrow.narrow(source, network.Size(32, 8, 24, 2), [ids])(input_ids=ids).logits
+    assert torch.nn.functional.cosine_similarity(half.flatten(), wanted.flatten(), dim=0) > 0.5
