@@ -63,10 +63,11 @@ def narrow(source: LlamaForCausalLM, size: network.Size, rows: list[torch.Tensor
         source.model(input_ids=ids, use_cache=False)
     basis = torch.linalg.eigh(seen.moments).eigenvectors[:, -size.hidden :].flip(-1).float()
     made = network.blank(source.config.vocab_size, size)
-    gain = (source.config.hidden_size / size.hidden) ** 0.5  # the norm divides by what is left of the stream
+    gain = float(source.config.hidden_size / size.hidden) ** 0.5  # the norm divides by what is left of the stream
     made.model.embed_tokens.weight.copy_(source.model.embed_tokens.weight @ basis)
     made.model.norm.weight.fill_(float(source.model.norm.weight.mean()) * gain)
-    heads, before = source.config.num_attention_heads, source.config.head_dim
+    shape: Any = source.config
+    heads, before = int(shape.num_attention_heads), int(shape.head_dim)
     for index, (ours, theirs) in enumerate(zip(made.model.layers, source.model.layers, strict=True)):
         ours.input_layernorm.weight.fill_(gain)
         ours.post_attention_layernorm.weight.fill_(gain)
