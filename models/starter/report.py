@@ -22,7 +22,7 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as hf_logging
 
-from models.starter import reading, sentences, tokenizer, unseen
+from models.starter import network, reading, sentences, tokenizer, unseen
 
 FIRST_SEED = 2 * 10**15
 CASES = ("<!-- cases: begin -->", "<!-- cases: end -->")
@@ -173,20 +173,27 @@ def table(observations: list[Observation]) -> str:
     )
 
 
+ORIGINS = {
+    "starter": """trained from scratch on one CPU core by `models/starter/train.py` (two runs, 70 and 108 minutes,
+45 million tokens: docs/decisions/starter-model.md). It is there so that the whole system (serving, fine-tuning,
+evaluation, quantization) can be built and tested without a download.""",
+    "student": """cut out of the starter model by `models/starter/narrow.py` and trained on by `models/starter/train.py`
+(docs/decisions/starter-model.md). It is what `sluice run distill` teaches: less than a quarter of its teacher.""",
+}
+"""How the model of each size (`network.SIZES`) came to be."""
+
 CARD = """---
 license: apache-2.0
 library_name: transformers
 pipeline_tag: text-generation
 language: en
 ---
-# Sluice starter model
+# Sluice {name} model
 
 A {parameters:.2f} million parameter Llama (hidden {shape.hidden_size}, {shape.num_hidden_layers} layers,
 {shape.num_attention_heads} heads of {head}, vocabulary {shape.vocab_size}; {size:.1f} MB of bf16 weights),
-trained from scratch on one CPU core by `models/starter/train.py` (two runs, 70 and 108 minutes, 45 million tokens:
-docs/decisions/starter-model.md). It reads passages and copies out the answer with the
-number of the passage. It is there so that the whole system (serving, fine-tuning, evaluation, quantization) can be
-built and tested without a download. It knows nothing beyond its prompt and cannot hold a conversation.
+{origin} It reads passages and copies out the answer with the number of the passage. It knows nothing beyond its
+prompt and cannot hold a conversation.
 
 ## Use
 System message: `{system}` User message: the passages, each on a line of its own as `[1] Title: text`, an empty line,
@@ -224,10 +231,13 @@ def card(weights: Path, observations: list[Observation]) -> str:
     """The model card, with the kept part of an earlier card between the `cases` marks."""
     model = LlamaForCausalLM.from_pretrained(weights)
     shape = model.config
+    name = next(name for name, size in network.SIZES.items() if size.hidden == shape.hidden_size)
     target = weights / "README.md"
     old = target.read_text() if target.exists() else ""
     kept = old.split(CASES[0])[1].split(CASES[1])[0].strip() if CASES[0] in old else "Not evaluated yet."
     return CARD.format(
+        name=name,
+        origin=ORIGINS[name],
         parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         size=(weights / "model.safetensors").stat().st_size / 1e6,
         shape=shape,
