@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from flows import commands
-from flows.printing import print_answer, print_json, print_result, print_value
-from infra.errors import SluiceError
+from flows import commands, planning
+from flows.printing import print_answer, print_json, print_plan, print_result, print_value
+from infra.errors import InputError, SluiceError
 from infra.settings import be_quiet
 
 P = ParamSpec("P")
@@ -166,6 +166,59 @@ def report(json_: AsJson = False) -> None:
 def bench(name: str, write: bool = False, json_: AsJson = False) -> None:
     """Run one benchmark of evaluation/benches; --write appends it to docs/benchmarks.md."""
     _show(commands.bench(name, write, None if json_ else out), json_, f"bench {name}")
+
+
+@app.command("plan-memory")
+@_clean
+def plan_memory(
+    model: Annotated[str | None, typer.Option(help="Folder, config.json, Hugging Face id, or starter.")] = None,
+    gpu: Annotated[str | None, typer.Option(help="Name of a card, such as A100-80, or its memory: 24GiB.")] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Longest prompt and answer together, in tokens; default 4,096 or the model's.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(help="Requests of that length at once.")] = 1,
+    precision: Annotated[
+        str,
+        typer.Option("--precision", "--dtype", help="Weights: bf16, fp16, fp32, fp8, w8a8, w4a16, nf4, hqq4 to hqq1."),
+    ] = "bf16",
+    kv_dtype: Annotated[str, typer.Option(help="Cache: auto, bf16, fp16, fp32 or fp8.")] = "auto",
+    tensor_parallel: Annotated[int, typer.Option(help="Cards that share every layer.")] = 1,
+    block_size: Annotated[int, typer.Option(help="Tokens of a cache block; vLLM: 16 on CUDA, 128 on the CPU.")] = 16,
+    utilization: Annotated[float, typer.Option(help="Share of the card that may be used.")] = 0.92,
+    batched_tokens: Annotated[int, typer.Option(help="Tokens in one step of the engine.")] = 8192,
+    lora_rank: Annotated[int, typer.Option(help="Highest rank of adapters; 0: none are served.")] = 0,
+    max_loras: Annotated[int, typer.Option(help="Adapters in one batch.")] = 1,
+    json_: AsJson = False,
+) -> None:
+    """Does a model fit a card? From config.json alone. Without --model: a worked example, and weights of 7B to 405B."""
+    if model is None:
+        told = planning.reference()
+        if json_:
+            print_json(told)
+            return
+        _show({"cache = requests × tokens × layers × 2 × width × bytes": told["example"]}, False)
+        _show(told["table"], False, "weights in gigabytes, and the fewest cards that hold them")
+        return
+    if gpu is None:
+        raise InputError("--gpu: name the card, such as A100-80, or its memory, such as 24GiB")
+    told = planning.plan(
+        model,
+        gpu,
+        context=context,
+        concurrency=concurrency,
+        precision=precision,
+        kv_dtype=kv_dtype,
+        tensor_parallel=tensor_parallel,
+        block_size=block_size,
+        utilization=utilization,
+        batched_tokens=batched_tokens,
+        lora_rank=lora_rank,
+        max_loras=max_loras,
+    )
+    if json_:
+        print_json(told)
+    else:
+        print_plan(told, out)
 
 
 @app.command()

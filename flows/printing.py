@@ -56,6 +56,55 @@ def print_answer(answer: Mapping[str, Any], console: Console) -> None:
         console.print(line, highlight=False, markup=False)
 
 
+PLANNED = {
+    "weights_bytes": "weights",
+    "lora_bytes": "slots for adapters",
+    "activation_bytes": "activations (estimate)",
+    "overhead_bytes": "runtime (estimate)",
+    "cache_needed_bytes": "cache of the requests",
+    "free_bytes": "free",
+    "usable_bytes": "usable of the card",
+}
+"""Parts of a memory plan and how people read them."""
+
+
+def print_plan(told: Mapping[str, Any], console: Console) -> None:
+    """A memory plan: where the bytes of one card go, how far it goes, what to change."""
+    asked = told["asked"]
+    cards = f"{asked['tensor_parallel']} × {told['gpu']}"
+    title = f"{told['model']}: {told['parameters'] / 1e9:.2f} billion parameters, {asked['precision']}, on {cards}"
+    rows = [{"bytes of one card": name, **_sizes(told[field])} for field, name in PLANNED.items()]
+    print_value(rows, title, console)
+    verdict = "fits" if told["fits"] else "does not fit"
+    requests = f"{asked['concurrency']} at once of {asked['context']:,} tokens"
+    console.print(f"\n[bold]{verdict}[/]: {requests}", highlight=False)
+    for name, value in {
+        "cache of them": told["formula"],
+        "cache of one token": f"{told['bytes_per_token']:,} bytes",
+        "room for the cache": f"{told['cache_tokens']:,} tokens in {told['blocks']:,} blocks of {asked['block_size']}",
+        "largest safe concurrency": f"{told['largest_concurrency']:,} at {asked['context']:,} tokens",
+        "largest context": f"{told['largest_context']:,} tokens at {asked['concurrency']:,} at once",
+    }.items():
+        _line(name, value, console)
+    if told["changes"]:
+        changes = [
+            {"change first": one["change"], **_sizes(one["saves_bytes"], "saves"), "enough": _yes(one["enough"])}
+            for one in told["changes"]
+        ]
+        console.print()
+        print_value(changes, "", console)
+    for note in told["notes"]:
+        console.print(f"  note: {note}", highlight=False, markup=False)
+
+
+def _sizes(count: int, name: str = "bytes") -> dict[str, str]:
+    return {name: f"{count:,}", "GiB": f"{count / 2**30:.2f}"}
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
 def print_result(result: Mapping[str, Any], console: Console) -> None:
     """The final tables and lines of a run."""
     _tables(result, console)

@@ -1,8 +1,11 @@
 """The base model of a project: a local folder or a Hugging Face id, brought in as safetensors only."""
 
+import json
+import logging
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from infra.errors import InputError, SetupError
 from infra.settings import ROOT, Policy
@@ -46,6 +49,41 @@ def resolve_model(model: str, target: Path) -> None:
         raise InputError(f"model: {model} is no folder; name a model folder or a Hugging Face id such as org/name")
     else:
         _copy(_fetched(model), target)
+
+
+def read_config(model: str, root: Path) -> tuple[dict[str, Any], str]:
+    """(config.json, where it lies) of `starter`, of a folder relative to `root`, or of a hub id: no weight is touched.
+
+    Raises: InputError for what is no model and a file that is no JSON object; SetupError for one out of reach.
+    """
+    folder = local_folder(model, root)
+    if not folder.is_dir() and is_hub_id(model):
+        path = _fetched_config(model)
+    else:
+        path = folder if folder.name == "config.json" else folder / "config.json"
+    if not path.is_file():
+        raise InputError(f"model: {path} is not there; name a model folder or a Hugging Face id such as org/name")
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: no JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: must be a JSON object")
+    return config, str(path)
+
+
+def _fetched_config(model: str) -> Path:
+    """Local copy of a hub id's config.json."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells every retry
+    try:
+        return Path(hf_hub_download(model, "config.json"))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise SetupError(
+            f"model {model}: its config.json cannot be fetched ({type(error).__name__}); name a local folder instead"
+        ) from error
 
 
 def _fetched(model: str) -> Path:

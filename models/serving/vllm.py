@@ -77,7 +77,8 @@ def _lora_arguments(lora: LoraSpec | None, adapters: Mapping[str, Path]) -> list
     return arguments
 
 
-def _environment(settings: Settings, build: Build) -> dict[str, str]:
+def engine_environment(settings: Settings, build: Build) -> dict[str, str]:
+    """Variables of a process that runs vLLM."""
     environment = settings.quiet_environment() | {
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
@@ -122,7 +123,7 @@ def vllm_process(
     return ProcessSpec(
         name=name,
         argv=tuple(argv),
-        env=_environment(settings, build),
+        env=engine_environment(settings, build),
         port=port,
         ready_url=f"http://{settings.host}:{port}/health",
         ready_timeout_s=settings.engine_start_timeout_s,
