@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from evaluation.load import LoadSpec, RequestTiming, Slo, percentiles, summarize
+from evaluation.load import LoadReport, LoadSpec, RequestTiming, Slo, percentiles, summarize
 from evaluation.loading.engine_metrics import Sample, engine_figures, parse_metrics
 from evaluation.loading.fake import FakeEngine
 from evaluation.loading.generator import arrivals, measure_load, payload
@@ -168,10 +169,17 @@ async def test_a_closed_loop_keeps_its_requests_in_flight() -> None:
     assert report.engine.absent == ("preemptions", "prefix_hit_share")
 
 
-async def test_an_open_loop_sends_as_planned_and_times_from_the_plan() -> None:
-    async with FakeEngine(token_s=0.005, slots=64).serving() as url:
-        spec = LoadSpec(mode="open", requests=40, warmup=0, rate_per_s=200, max_tokens=3, seed=7)
-        report = await measure_load(url + "/v1", "base", PROMPTS, spec)
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_an_open_loop_sends_as_planned_and_times_from_the_plan(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    spec = LoadSpec(mode="open", requests=40, warmup=1, rate_per_s=200, max_tokens=3, seed=7)
+
+    async def measure() -> LoadReport:
+        async with FakeEngine(token_s=0.005, slots=64).serving() as url:
+            return await measure_load(url + "/v1", "base", PROMPTS, spec)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        report = runner.run(measure())
+    assert report.errors == {}
     assert [row.sent_s for row in report.timings] == pytest.approx(arrivals(40, 200, seed=7), abs=1e-5)
     assert all(row.first_token_s >= row.late_s for row in report.timings)
     assert report.spec == spec
