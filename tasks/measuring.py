@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from pydantic import Field
 
 from evaluation.asking import ask_cases
-from evaluation.load import LoadReport, LoadSpec, Percentiles, measure_load
+from evaluation.load import LoadReport, LoadSpec
+from evaluation.loading.generator import run_load
+from evaluation.loading.prompts import LoadPrompt, plain
 from evaluation.metrics import score_all, standard_scorers, table
 from evaluation.statistics import clusters_of
 from evaluation.types import Observation, Score
@@ -22,7 +24,7 @@ from models.prompts import load_prompt, render
 from models.release import Release
 from models.serving.deployment import Deployer
 from models.serving.vllm import EngineSpec
-from models.types import Case, Message
+from models.types import Case
 from tasks.indexing import ACCESS
 from tasks.policy import StageResult, artifact_store, progress_logger, stage
 
@@ -118,37 +120,18 @@ def score_answers(observations: ArtifactRef, embedding: EmbedSpec, guards: Guard
     )
 
 
-def prompts_of(release: Release, observations: ArtifactRef) -> list[list[Message]]:
+def prompts_of(release: Release, observations: ArtifactRef) -> list[LoadPrompt]:
     """The prompts behind kept answers, rebuilt from their passages."""
     prompt = load_prompt(release.prompt, artifact_store())
-    return [render(prompt, row.answer.passages, row.case.question) for row in observations_of(observations)]
+    rows = observations_of(observations)
+    return plain(render(prompt, row.answer.passages, row.case.question) for row in rows)
 
 
-def _figures(report: LoadReport) -> dict[str, float]:
-    """The figures of a load that are worth a metric: throughput, errors, percentiles in ms."""
-
-    def spread(name: str, values: Percentiles | None) -> dict[str, float]:
-        return {f"{name}_p{q}": getattr(values, f"p{q}") for q in (50, 95, 99)} if values else {}
-
-    return {
-        "output_tokens_per_s": report.output_tokens_per_s,
-        "requests_per_s": report.requests_per_s,
-        "errors": float(sum(report.errors.values())),
-        **spread("ttft_ms", report.ttft_ms),
-        **spread("tpot_ms", report.tpot_ms),
-        **spread("e2e_ms", report.e2e_ms),
-    }
-
-
-@stage("evaluation/load.py", "models/serving")
-def load_engine(release: Release, observations: ArtifactRef, engine: EngineSpec, spec: LoadSpec) -> StageResult:
-    """Load on the engine of a release with prompts that its pipeline really made."""
-    placement = deployer(engine).ensure([release])[release.digest]
-    prompts = prompts_of(release, observations)
-    report = asyncio.run(measure_load(placement.base_url, placement.model, prompts, spec))
+def kept_load(report: LoadReport) -> StageResult:
+    """A load's report stored, with its figures."""
     with artifact_store().writing("load-report") as draft:
         write_atomic(draft.folder / "load.json", canonical_json(report.model_dump(mode="json")))
-    figures = _figures(report)
+    figures = report.metrics()
     return StageResult(
         refs={"load": draft.stored()},
         computed=len(report.timings),
@@ -156,3 +139,10 @@ def load_engine(release: Release, observations: ArtifactRef, engine: EngineSpec,
         metrics=figures,
         table=[{"figure": name, "value": round(value, 2)} for name, value in figures.items()],
     )
+
+
+@stage("evaluation/load.py", "evaluation/loading", "models/serving")
+def load_engine(release: Release, observations: ArtifactRef, engine: EngineSpec, spec: LoadSpec) -> StageResult:
+    """Load on the engine of a release with prompts that its pipeline really made."""
+    placement = deployer(engine).ensure([release])[release.digest]
+    return kept_load(run_load(placement.base_url, placement.model, prompts_of(release, observations), spec))

@@ -1,6 +1,5 @@
 """Bench: vLLM against transformers on the same model and prompts: tokens a second and times, 1 and 8 at once."""
 
-import asyncio
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.benches import BenchRow
-from evaluation.load import LoadReport, LoadSpec, Prompts, RequestTiming, measure_load
+from evaluation.load import LoadReport, LoadSpec, RequestTiming
+from evaluation.loading.generator import run_load
+from evaluation.loading.prompts import LoadPrompt, plain
 from infra.errors import InputError, SetupError
 from infra.processes import ProcessManager
 from infra.settings import Policy, Settings
@@ -46,7 +47,7 @@ def run(settings: Settings) -> list[BenchRow]:
     return [row for one, other in zip(fast, slow, strict=True) for row in rows(one, other)]
 
 
-def case_prompts(cases: Sequence[Case]) -> Prompts:
+def case_prompts(cases: Sequence[Case]) -> list[LoadPrompt]:
     """Prompts in the form of production: the evidence of a case among that of its neighbours, then its question.
 
     Raises: InputError without cases that have evidence.
@@ -60,23 +61,23 @@ def case_prompts(cases: Sequence[Case]) -> Prompts:
         texts = [" ".join(other.evidence) for other in near]
         shown = [Citation(number=at, document="", chunk="", title="", text=text) for at, text in enumerate(texts, 1)]
         prompts.append(render(DEFAULT, shown, case.question))
-    return prompts
+    return plain(prompts)
 
 
 def _measure(
-    settings: Settings, kind: str, home: Path, folder: Path, spec: EngineSpec, prompts: Prompts
+    settings: Settings, kind: str, home: Path, folder: Path, spec: EngineSpec, prompts: Sequence[LoadPrompt]
 ) -> list[LoadReport]:
     """One engine, started for this, under closed-loop load at each concurrency."""
     own = settings.model_copy(update={"home": home, "engine_kind": kind, "engine_url": ""})
     deployer = Deployer(own, LocalStore(home / "store"), ProcessManager(home), spec)
     with deployer.engine_for(folder, name=f"bench-{kind}") as placement:
         return [
-            asyncio.run(measure_load(placement.base_url, placement.model, prompts, _load(prompts, concurrency)))
+            run_load(placement.base_url, placement.model, prompts, _load(prompts, concurrency))
             for concurrency in CONCURRENCIES
         ]
 
 
-def _load(prompts: Prompts, concurrency: int) -> LoadSpec:
+def _load(prompts: Sequence[LoadPrompt], concurrency: int) -> LoadSpec:
     return LoadSpec(requests=len(prompts), warmup=concurrency, concurrency=concurrency, max_tokens=MAX_TOKENS)
 
 

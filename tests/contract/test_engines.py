@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from evaluation.load import LoadSpec, measure_load
+from evaluation.load import LoadSpec
+from evaluation.loading.generator import measure_load
+from evaluation.loading.prompts import plain
 from infra.errors import InputError, SetupError, TryAgainError
 from infra.processes import ProcessManager
 from infra.settings import Settings
@@ -123,7 +125,7 @@ def test_folder_that_is_no_adapter_is_refused(url: str, tmp_path: Path) -> None:
 
 
 async def test_load_run_measures_and_leaves_the_warm_up_out(url: str) -> None:
-    prompts = [ASK, [Message(role="user", content="Who reads the meters?")]]
+    prompts = plain([ASK, [Message(role="user", content="Who reads the meters?")]])
     spec = LoadSpec(requests=9, warmup=2, concurrency=3, max_tokens=6)
     closed = await measure_load(url, "base", prompts, spec)
     assert (len(closed.timings), closed.warmup_excluded, closed.errors) == (9, 2, {})
