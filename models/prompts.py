@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from string import Formatter
 from typing import Literal, Protocol, Self
 
@@ -102,6 +103,23 @@ def render(prompt: Prompt, passages: Sequence[Source], question: str) -> list[Me
 def render_support(prompt: Prompt, passages: Sequence[Source], claim: str) -> list[Message]:
     """Messages that ask whether `passages` support `claim`; the model answers yes or no."""
     return _messages(prompt, prompt.support.format(passages=numbered(passages), claim=_fold(claim)))
+
+
+def asked_in(prompt: Prompt, content: str) -> str:
+    """The question or claim of a user message that this prompt made; any other message is taken whole."""
+    for template in (prompt.user, prompt.support):
+        for shape in (template, template.replace("{passages}", "").strip()):  # further questions have no passages
+            if found := _asked(shape).fullmatch(content):
+                return found.group(1)
+    return content
+
+
+@lru_cache
+def _asked(template: str) -> re.Pattern[str]:
+    """What a rendered template looks like; its group is the question or the claim."""
+    shapes = {"passages": ".*", "question": r"([^\n]*)", "claim": r"([^\n]*)", None: ""}
+    parts = (re.escape(text) + shapes[name] for text, name, _, _ in Formatter().parse(template))
+    return re.compile("".join(parts), re.DOTALL)
 
 
 def answer_parts(text: str) -> list[tuple[str, tuple[int, ...]]]:

@@ -6,13 +6,16 @@ from models.types import Message
 
 
 class TrainingRow(BaseModel):
-    """One chat to learn from, and where it comes from. Every assistant message is learnt."""
+    """One chat to learn from, and where it comes from. Every assistant message is learnt.
+
+    A row whose only message is an assistant's is a text, not a chat (`is_text`): all of it is learnt, as it stands.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     messages: tuple[Message, ...]
     source: str
-    """`case:<id>` or `corpus:<chunk id>`."""
+    """`case:<id>`, `corpus:<chunk id>`, `teacher:<chunk id>`, `feedback:<trace id>` or `file:<path>:<line>`."""
     refusal: bool = False
     """Whether one of its replies is the refusal."""
 
@@ -20,6 +23,11 @@ class TrainingRow(BaseModel):
     def questions(self) -> int:
         """Replies to learn."""
         return sum(message.role == "assistant" for message in self.messages)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is a text to go on writing: no chat template belongs around it."""
+        return len(self.messages) == 1
 
 
 class PreferenceRow(BaseModel):
@@ -32,4 +40,4 @@ class PreferenceRow(BaseModel):
     chosen: str
     rejected: str
     source: str
-    """`file:<name>:<line>`, `feedback:<trace id>` or `case:<id>`."""
+    """`file:<path>:<line>`, `feedback:<trace id>` or `case:<id>`."""
