@@ -10,9 +10,9 @@ from typing import Any
 from infra.errors import InputError, SetupError
 from infra.settings import ROOT, Policy
 
-STARTER = "starter"
-"""Name of the model that comes with the project."""
 STARTER_FOLDER = ROOT / "models" / "starter" / "weights"
+SHIPPED = {"starter": STARTER_FOLDER, "student": ROOT / "models" / "starter" / "student"}
+"""Models that come with the project, by name: the starter, and one of a quarter of its size to distil into."""
 NEEDED = ("config.json", "tokenizer.json")
 TAKEN = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.md")
 """Files of a model folder that are taken; weights in pickled formats never are."""
@@ -28,8 +28,8 @@ def is_hub_id(model: str) -> bool:
 
 
 def local_folder(model: str, root: Path) -> Path:
-    """Where a model lies that is no Hugging Face id: `starter`, or a folder relative to `root`."""
-    return STARTER_FOLDER if model == STARTER else (root / model).resolve()
+    """Where a model lies that is no Hugging Face id: one that is shipped, or a folder relative to `root`."""
+    return SHIPPED.get(model) or (root / model).resolve()
 
 
 def policy_model(policy: Policy) -> Path:

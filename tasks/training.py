@@ -9,7 +9,7 @@ from indexes.build import load_index
 from indexes.embedder import EmbedSpec, open_embedder
 from indexes.types import Passage
 from infra.settings import Policy, Spec, settings
-from infra.store import ArtifactRef, folder_manifest, read_lines, value_digest, write_lines
+from infra.store import ArtifactRef, folder_manifest, read_lines, value_digest
 from models.answering.context import build_context, token_counter
 from models.answering.guardrails import GuardPolicy, Guards
 from models.answering.pipeline import AnswerSpec
@@ -17,7 +17,7 @@ from models.base import local_folder, resolve_model
 from models.prompts import Prompt, load_prompt, store_prompt
 from models.quantize import Quantized, QuantSpec, quantize
 from models.training.data import DataSpec, RowMaker
-from models.training.rows import TrainingRow
+from models.training.dataset import Dataset, read_dataset, write_dataset
 from models.training.sft import TrainSpec, train_adapter
 from models.types import Case
 from tasks.corpus import chunks_of, splits_of
@@ -74,7 +74,7 @@ def take_prompt(prompt: Prompt) -> StageResult:
     return StageResult(refs={"prompt": ref}, computed=1, total=1, params={"prompt": f"{prompt.id} {prompt.version}"})
 
 
-@stage("models/training/data.py", "models/training/questions.py", "models/prompts.py")
+@stage("models/training/data.py", "models/training/dataset.py", "models/training/questions.py", "models/prompts.py")
 def make_rows(
     corpus: ArtifactRef,
     chunks: ArtifactRef,
@@ -110,7 +110,7 @@ def make_rows(
     from_corpus = maker.of_corpus(lambda document: document not in closed)
     rows = [*from_cases, *from_corpus]
     with store.writing("dataset") as draft:
-        write_lines(draft.folder / "rows.jsonl", rows)
+        write_dataset(draft.folder, Dataset(rows))
     counts = {
         "from_cases": len(from_cases),
         "from_corpus": len(from_corpus),
@@ -134,7 +134,7 @@ def _work_folder(name: str, *inputs: ArtifactRef) -> Path:
 def finetune_adapter(base: ArtifactRef, dataset: ArtifactRef, spec: TrainSpec) -> StageResult:
     """QLoRA on the base; resumes from the last checkpoint of a killed run."""
     store = artifact_store()
-    rows = list(read_lines(store.open(dataset) / "rows.jsonl", TrainingRow))
+    rows = read_dataset(store.open(dataset)).rows
     report_progress = progress_logger("finetune", "steps")
     work = _work_folder(f"finetune-{spec.model_dump_json()}", base, dataset)
 
@@ -159,7 +159,7 @@ def finetune_adapter(base: ArtifactRef, dataset: ArtifactRef, spec: TrainSpec) -
 def quantize_model(merged: ArtifactRef, dataset: ArtifactRef, precision: Quantized, spec: QuantSpec) -> StageResult:
     """The merged model at one precision, calibrated on training rows."""
     store = artifact_store()
-    rows = list(read_lines(store.open(dataset) / "rows.jsonl", TrainingRow))
+    rows = read_dataset(store.open(dataset)).rows
     with store.writing("model") as draft:
         report = quantize(store.open(merged), precision, rows, spec, draft.folder)
     return StageResult(
