@@ -48,6 +48,12 @@ def cell(value: Any) -> Any:
     return "–" if value is None else value
 
 
+def parameters(count: float) -> str:
+    """A number of parameters as people say it: `8.03 billion parameters`, `3.15 million parameters`."""
+    value, unit = (count / 1e9, "billion") if count >= 1e9 else (count / 1e6, "million")
+    return f"{value:.2f} {unit} parameters"
+
+
 def print_answer(answer: Mapping[str, Any], console: Console) -> None:
     """An answer with its sources."""
     console.print(escape(answer["answer"]), style="bold", highlight=False)
@@ -72,7 +78,7 @@ def print_plan(told: Mapping[str, Any], console: Console) -> None:
     """A memory plan: where the bytes of one card go, how far it goes, what to change."""
     asked = told["asked"]
     cards = f"{asked['tensor_parallel']} × {told['gpu']}"
-    title = f"{told['model']}: {told['parameters'] / 1e9:.2f} billion parameters, {asked['precision']}, on {cards}"
+    title = f"{told['model']}: {parameters(told['parameters'])}, {asked['precision']}, on {cards}"
     rows = [{"bytes of one card": name, **_sizes(told[field])} for field, name in PLANNED.items()]
     print_value(rows, title, console)
     verdict = "fits" if told["fits"] else "does not fit"
