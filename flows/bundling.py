@@ -6,6 +6,7 @@ from flows.recording import Recording
 from indexes.embedder import EmbedSpec
 from indexes.rerankers import pinned
 from infra.cost import CostSpec
+from infra.errors import InputError
 from infra.store import ArtifactRef, code_version
 from models.answering.guardrails import GuardPolicy
 from models.answering.pipeline import AnswerSpec
@@ -45,9 +46,33 @@ def starter_release(run: Recording) -> Release:
 
 
 def tuned_release(run: Recording) -> Release:
-    """The fine-tuned release at full precision: the base with its adapter."""
-    adapter = run.ref("finetune-adapter", "adapter")
-    return bundle(run, ModelPart(base=run.ref("take-model", "model"), adapter=adapter))
+    """The fine-tuned release at full precision, as its method is served.
+
+    lora, qlora and prefix: the base with the adapter. After preference optimization: the merged fine-tuned model with
+    the new adapter. full and ia3: the merged model alone (vLLM serves no IA3); its parent is what it was made from.
+    """
+    tuned = run.results["finetune-adapter"]
+    if "prefer-adapter" in run.results:
+        return bundle(run, ModelPart(base=tuned.refs["merged"], adapter=run.ref("prefer-adapter", "adapter")))
+    if tuned.params["method"] in ("full", "ia3"):
+        merged, parent = merged_model(run)
+        return bundle(run, ModelPart(base=merged, parent=parent))
+    return bundle(run, ModelPart(base=run.ref("take-model", "model"), adapter=tuned.refs["adapter"]))
+
+
+def merged_model(run: Recording) -> tuple[ArtifactRef, str]:
+    """The fine-tuned model as one folder, and the digest of what it was made from: its adapter, else its rows.
+
+    Raises: InputError for prefix tuning, which no weight can hold.
+    """
+    last = run.results.get("prefer-adapter") or run.results["finetune-adapter"]
+    if "merged" not in last.refs:
+        raise InputError(
+            f"training.method {last.params['method']} leaves no merged model: it can be neither quantized nor served"
+            " without its adapter; set quantization.precisions to [], or take another method"
+        )
+    made_from = last.refs.get("adapter") or run.ref("make-rows", "dataset")
+    return last.refs["merged"], made_from.digest
 
 
 def measure(run: Recording, label: str, release: Release, splits: list[str]) -> tuple[ArtifactRef, ArtifactRef]:
