@@ -22,7 +22,7 @@ VALIDATION = ["validation"]
 
 def _quantized(run: Recording, precision: Quantized, spec: QuantSpec) -> Release:
     """The release of the merged model at one precision."""
-    merged, parent = merged_model(run)
+    merged, parent = merged_model(run.results)
     rows = run.ref("make-rows", "dataset")
     made = run.run(quantize_model, f"quantize-{precision}", merged=merged, dataset=rows, precision=precision, spec=spec)
     return bundle(run, ModelPart(base=made.refs["model"], precision=precision, parent=parent))
