@@ -1,6 +1,7 @@
 """Checks a whole policy file before a run begins: every section by its spec, so that nothing fails half-way."""
 
 from evaluation.canary import CanaryPolicy
+from evaluation.forgetting import ForgettingSpec
 from evaluation.gate import GatePolicy
 from evaluation.load import LoadSpec
 from evaluation.tuning import TuneSpec
@@ -21,7 +22,7 @@ from models.quantize import QuantSpec
 from models.serving.answerer import GatewaySpec
 from models.serving.vllm import EngineSpec
 from models.training.data import DataSpec
-from models.training.sft import TrainSpec
+from models.training.spec import TrainSpec
 from tasks.measuring import AskSpec
 from tasks.releasing import NightSpec
 from tasks.reranking import RerankerSpec
@@ -44,6 +45,7 @@ SECTIONS: dict[str, type[Spec]] = {
     "reranker": RerankerSpec,
     "training_data": DataSpec,
     "training": TrainSpec,
+    "forgetting": ForgettingSpec,
     "quantization": QuantSpec,
     "quantization_load": LoadSpec,
     "benchmark": LoadSpec,
@@ -61,13 +63,13 @@ SECTIONS: dict[str, type[Spec]] = {
 
 CORPUS = ("model", "corpus", "validation", "cases", "chunking", "embedding")
 INDEX = (*CORPUS, "index", "answering")
-TRAINING = (*INDEX, "guards", "training_data", "training")
+TRAINING = (*INDEX, "guards", "training_data", "training", "forgetting")
 ENGINE = (*TRAINING, "engine", "asking", "cost", "quantization", "quantization_load")
 RELEASE = (*ENGINE, "gate", "canary", "gateway", "night")
 NEEDED: dict[str, tuple[str, ...]] = {
     "ingest": CORPUS,
     "index": INDEX,
-    "finetune": TRAINING,
+    "finetune": (*TRAINING, "engine", "asking", "cost"),
     "quantize": ENGINE,
     "benchmark": (*ENGINE, "benchmark"),
     "evaluate": ENGINE,
