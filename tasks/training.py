@@ -1,4 +1,4 @@
-"""Tasks around the model: take in the base, make training rows, fine-tune, quantize."""
+"""Tasks around the model: take in the base, make training rows, fine-tune."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +15,6 @@ from models.answering.guardrails import GuardPolicy, Guards
 from models.answering.pipeline import AnswerSpec
 from models.base import local_folder, resolve_model
 from models.prompts import Prompt, load_prompt, store_prompt
-from models.quantize import Quantized, QuantSpec, quantize
 from models.training.data import DataSpec, RowMaker
 from models.training.dataset import Dataset, read_dataset, write_dataset
 from models.training.sft import TrainSpec, train_adapter
@@ -152,20 +151,4 @@ def finetune_adapter(base: ArtifactRef, dataset: ArtifactRef, spec: TrainSpec) -
         params={name: str(value) for name, value in spec.model_dump(mode="json").items()},
         notes=resumed,
         curve=made.losses,
-    )
-
-
-@stage("models/quantize.py", timeout_s=3600)
-def quantize_model(merged: ArtifactRef, dataset: ArtifactRef, precision: Quantized, spec: QuantSpec) -> StageResult:
-    """The merged model at one precision, calibrated on training rows."""
-    store = artifact_store()
-    rows = read_dataset(store.open(dataset)).rows
-    with store.writing("model") as draft:
-        report = quantize(store.open(merged), precision, rows, spec, draft.folder)
-    return StageResult(
-        refs={"model": draft.stored()},
-        computed=1,
-        total=1,
-        metrics={"bytes_on_disk": float(report.bytes_on_disk)},
-        params={"precision": precision},
     )
