@@ -18,7 +18,7 @@ from models.answering.guardrails import GuardPolicy
 from models.answering.pipeline import AnswerSpec
 from models.base import is_hub_id
 from models.cases import CaseSpec
-from models.quantize import QuantSpec
+from models.quantizing.spec import QuantSpec
 from models.serving.answerer import GatewaySpec
 from models.serving.vllm import EngineSpec
 from models.training.data import DataSpec

@@ -141,6 +141,8 @@ def _tables(result: Mapping[str, Any], console: Console) -> None:
         print_value([_index_row(row, SCALED, keep=False) for row in result["indexes"]], "vector indexes", console)
         scaled = [_index_row(row, {"kind", *SCALED}, keep=True) for row in result["indexes"]]
         print_value(scaled, "by formula, at 10 million and a billion vectors", console)
+    if result.get("sweep"):
+        print_value([_sweep_row(row) for row in result["sweep"]], "precisions", console)
     for name in TABLES:
         if result.get(name):
             print_value(result[name], name, console)
@@ -157,6 +159,23 @@ def _index_row(row: Mapping[str, Any], columns: Collection[str], *, keep: bool) 
         shown = f"{number:.3g}" if isinstance(number, float) else number
         told[name.removesuffix("_bytes") + "_mib" if size else name] = shown
     return told
+
+
+def _sweep_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A precision of the quantization sweep as people read it: megabytes, bounds behind the difference."""
+    difference = row["difference"]
+    bounds = difference and f"{difference['mean']:+.3f} ({difference['low']:+.3f} to {difference['high']:+.3f})"
+    sizes, times = (row["bytes_on_disk"], row["bytes_in_memory"]), (row["p50_ms"], row["p95_ms"])
+    return {
+        "precision": row["precision"],
+        "MB disk, memory": None if None in sizes else ", ".join(f"{size / 1e6:.2f}" for size in sizes),
+        "tokens/s": row["tokens_per_s"],
+        "P50, P95 ms": None if None in times else ", ".join(f"{time:.0f}" for time in times),
+        "at once": row["safe_concurrency"],
+        "quality": row["quality"],
+        "to bf16": bounds,
+        "decision": ", ".join(word for word in (row["decision"], row["note"]) if word),
+    }
 
 
 def _line(name: str, value: object, console: Console) -> None:

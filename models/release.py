@@ -1,12 +1,9 @@
 """A release: one immutable bundle of everything that shapes an answer, named by its own digest."""
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict
 
 from infra.store import ArtifactRef, value_digest
-
-Precision = Literal["bf16", "w8a8", "w4a16"]
+from models.quantizing.methods import Precision
 
 
 class ModelPart(BaseModel):
@@ -14,6 +11,7 @@ class ModelPart(BaseModel):
 
     bf16 with an adapter: the engine loads `base` and serves `adapter` (LoRA) beside it. Quantized: `base` is the
     merged and quantized folder itself and `adapter` is None; `parent` then names the bf16 pair it was made from.
+    A precision that the engine has no kernel for is such a folder in bf16 with rounded weights: for measuring only.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -1,4 +1,4 @@
-"""Tasks around the model: take in the base, make training rows, fine-tune, quantize."""
+"""Tasks around the model: take in the base, make training rows, fine-tune."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,7 +19,6 @@ from models.answering.guardrails import GuardPolicy, Guards
 from models.answering.pipeline import AnswerSpec
 from models.base import local_folder, resolve_model
 from models.prompts import Prompt, load_prompt, store_prompt
-from models.quantize import Quantized, QuantSpec, quantize
 from models.training.data import DataSpec, RowMaker
 from models.training.dataset import PAIRS, Dataset, read_dataset, write_dataset
 from models.training.preferences import prefer
@@ -251,20 +250,4 @@ def measure_forgetting(
         metrics={"before": found.before, "after": found.after, "difference": found.difference.mean},
         table=[{"before": found.before, "after": found.after, **found.difference.model_dump(mode="json")}],
         notes=[f"{len(found.forgot)} of {spec.tasks} general reading tasks were right before and are wrong now"],
-    )
-
-
-@stage("models/quantize.py", timeout_s=3600)
-def quantize_model(merged: ArtifactRef, dataset: ArtifactRef, precision: Quantized, spec: QuantSpec) -> StageResult:
-    """The merged model at one precision, calibrated on training rows."""
-    store = artifact_store()
-    rows = read_dataset(store.open(dataset)).rows
-    with store.writing("model") as draft:
-        report = quantize(store.open(merged), precision, rows, spec, draft.folder)
-    return StageResult(
-        refs={"model": draft.stored()},
-        computed=1,
-        total=1,
-        metrics={"bytes_on_disk": float(report.bytes_on_disk)},
-        params={"precision": precision},
     )

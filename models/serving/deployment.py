@@ -112,6 +112,11 @@ class Deployer:
             self._save(_Placements(releases=kept))
         return stopped
 
+    def log(self, model: ModelPart) -> str:
+        """What the newest engine of a model's base has written; empty where none was started here."""
+        path = self.manager.logs / f"{ENGINE}{model.base.digest[:12]}.log"
+        return path.read_text("utf-8", errors="replace") if path.is_file() else ""
+
     @contextmanager
     def engine_for(
         self, model_folder: Path, adapter: Path | None = None, *, name: str = "sweep", spec: EngineSpec | None = None

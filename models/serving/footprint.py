@@ -5,9 +5,9 @@ from typing import Literal
 from pydantic import Field
 
 from infra.settings import Spec
+from models.quantizing.methods import WeightType
 from models.serving.shapes import CacheShape, Linear, ModelShape
 
-WeightType = Literal["fp32", "bf16", "fp16", "fp8", "w8a8", "w4a16", "nf4", "hqq4", "hqq3", "hqq2", "hqq1"]
 CacheType = Literal["auto", "fp32", "bf16", "fp16", "fp8"]
 
 WIDTH = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1}
@@ -47,7 +47,7 @@ class MemorySpec(Spec):
     max_loras: int = Field(1, ge=1, le=1024)
     """Adapters in one batch: each has a slot of the highest rank."""
     group_size: int = Field(128, ge=1)
-    """w4a16: weights that share one scale."""
+    """w4a16, w4a16-awq: weights that share one scale."""
 
 
 def stored_bytes(outputs: int, inputs: int, precision: WeightType, group_size: int = 128) -> int:
@@ -62,7 +62,7 @@ def stored_bytes(outputs: int, inputs: int, precision: WeightType, group_size: i
         return count * WIDTH[precision]
     if precision in {"fp8", "w8a8"}:
         return count + 2 * outputs
-    if precision == "w4a16":
+    if precision in {"w4a16", "w4a16-awq"}:
         return outputs * (up(inputs, 8) * 4 + 2 * up(inputs, group_size)) + 16
     if precision == "nf4":
         return up(count, 2) + up(count, 64) + 4 * up(count, 64 * 256)

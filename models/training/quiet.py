@@ -24,6 +24,10 @@ TALKATIVE = (
 )
 
 
+UP = "\x1b[A"
+"""What a bar below another one writes to move the cursor up."""
+
+
 class _WithoutBars:
     """Standard error for the libraries: progress bars are dropped, everything else goes through."""
 
@@ -31,7 +35,7 @@ class _WithoutBars:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        if text.strip() and not text.startswith("\r") and "it/s]" not in text:
+        if text.replace(UP, "").strip() and not text.startswith("\r") and "it/s]" not in text:
             self._stream.write(text)
         return len(text)
 

@@ -29,7 +29,7 @@ def released(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proj
     project.set("canary", **QUICK_CANARY)
     project.set("quantization_load", **LOAD)
     project.set("benchmark", **LOAD | {"requests": 2})
-    project.set("quantization", precisions=[])
+    project.set("quantization", precisions=[], sweep=["w4a16"], group_size=96)
     project.set("training", epochs=1, batch_size=2)
     project.set("forgetting", tasks=10, margin=0.9)
     project.set("training_data", corpus_questions=4, orders=1)
@@ -68,7 +68,14 @@ def test_from_documents_to_a_promoted_release(released: Project) -> None:
     assert (rollout.state, rollout.baseline) == ("PROMOTED", pointers["previous"])
 
     assert computed(finetune()) == {"ask-base", "score-base", "compare-releases"}
-    assert computed(quantize()) == set()
+    swept = quantize()
+    assert computed(swept) == {"weigh-bf16", "recommend-precision"}
+    assert swept.stages["quantize-w4a16"].status == "failed", "one precision that fails does not end the sweep"
+    drawn = released.stored("precision-report", "precision-quality.svg")
+    told = json.loads(drawn.with_name("precision.json").read_text())
+    assert told["rows"][1]["note"].startswith("not served: quantization.group_size: 96 does not divide the 256 inputs")
+    assert told["recommendation"]["decision"] == "DISTIL"
+    assert set(live.pointers()) == {"production", "previous"}
     assert computed(benchmark()) == {"load-candidate"}
     assert computed(evaluate()) == set()
     again = release()

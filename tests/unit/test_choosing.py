@@ -8,12 +8,14 @@ import pytest
 
 from evaluation.load import LoadReport, LoadSpec, Percentiles
 from evaluation.types import Score
+from infra.cost import CostSpec
 from infra.store import ArtifactRef, write_lines
-from models.quantize import QuantSpec
+from models.quantizing.spec import QuantSpec
 from models.release import ModelPart, Precision, Release
 from models.types import Case
-from tasks.choosing import choose
+from tasks.choosing import choose, recommend_precision
 from tasks.policy import StageResult, artifact_store
+from tasks.quantizing import Weights, weigh, weights_of
 from tests.environment import only
 
 SPEC = QuantSpec(margin=0.1, alpha=0.05)
@@ -114,3 +116,69 @@ def test_a_load_without_an_answer_and_a_case_without_a_score() -> None:
     )
     assert [row["p95_ms"] for row in result.table] == [None, None]
     assert result.table[1]["difference"]["n"] == 39
+
+
+def swept(rights: dict[Precision, int], failures: dict[Precision, str]) -> StageResult:
+    sizes: dict[Precision, int] = {"bf16": 1000, "w8a8": 550, "nf4": 300}
+    with artifact_store().writing("cases") as draft:
+        write_lines(draft.folder / "cases.jsonl", CASES)
+    result: StageResult = recommend_precision.fn(
+        weights={
+            name: Weights(bytes_on_disk=sizes[name], bytes_in_memory=900, memory_from="planner", safe_concurrency=31)
+            for name in rights
+        },
+        scores={name: scores(right) for name, right in rights.items()},
+        loads={name: load(100.0, 12.0) for name in rights if name != "nf4"},
+        failures=failures,
+        cases=draft.stored(),
+        splits=["validation"],
+        spec=SPEC,
+        price=CostSpec(price_per_machine_hour=3.6),
+    )
+    return result
+
+
+def test_the_sweep_in_one_table_with_its_pictures() -> None:
+    result = swept({"bf16": 38, "w8a8": 38, "nf4": 38}, {"w4a16": "group of 96"})
+    assert result.params == {"decision": "QUANTIZE", "precision": "w8a8"}
+    rows = {row["precision"]: row for row in result.table}
+    assert list(rows) == ["bf16", "w8a8", "nf4", "w4a16"]
+    assert [row["note"] for row in rows.values()] == ["", "", "quality only", "not served: group of 96"]
+    assert [row["decision"] for row in rows.values()] == [None, "PASS", "PASS", "FAIL"]
+    assert (rows["nf4"]["tokens_per_s"], rows["nf4"]["bytes_on_disk"]) == (None, 300)
+    assert (rows["w4a16"]["quality"], rows["w4a16"]["bytes_in_memory"]) == (None, None)
+    assert rows["w8a8"]["cost_per_good_answer"] == pytest.approx(3.6 / 3600 / (4 * 0.95)), "1 s for 4 requests"
+    assert "nf4 would do on an engine with a kernel" in result.notes[0]
+    folder = artifact_store().open(result.refs["report"])
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "precision-quality.svg", "precision-speed.svg", "precision.json",
+    ]  # fmt: skip
+    picture = (folder / "precision-quality.svg").read_text("utf-8")
+    assert picture.index("w8a8") < picture.index("UNDECIDED")
+    assert "nf4" not in (folder / "precision-speed.svg").read_text("utf-8")
+
+
+def test_a_sweep_in_which_all_else_failed() -> None:
+    result = swept({"bf16": 38}, {"w8a8": "no kernel", "w4a16": "group of 96"})
+    assert result.params == {"decision": "DISTIL", "precision": "bf16"}
+    assert "sluice run distill" in result.notes[0]
+
+
+def test_weights_are_those_that_were_packed(tmp_path: Path) -> None:
+    from models.base import STARTER_FOLDER
+    from models.quantizing.spec import MakeSpec
+    from models.serving.vllm import EngineSpec
+
+    store = artifact_store()
+    merged = store.put("model", STARTER_FOLDER)
+    with store.writing("model") as draft:
+        (draft.folder / "packed").mkdir()
+        (draft.folder / "packed" / "model.safetensors").write_bytes(b"p" * 70)
+        (draft.folder / "model.safetensors").write_bytes(b"u" * 900)
+    part = stored("prompt", a=b"1")
+    model = ModelPart(base=draft.stored(), precision="hqq2")
+    made = Release(model=model, prompt=part, index=part, retrieval={}, guards={}, judge="1", code="1")
+    found = weights_of(weigh.fn(release=made, merged=merged, engine=EngineSpec(), spec=MakeSpec()))
+    assert (found.bytes_on_disk, found.memory_from) == (70, "planner")
+    assert 1e6 < found.bytes_in_memory < 3e6
+    assert found.safe_concurrency >= 62

@@ -202,3 +202,20 @@ def test_the_table_of_a_run(console: Console) -> None:
     assert "verdict: UNCHANGED" in text
     print_result({"exported": 3, "purged": 0}, console)
     assert "exported: 3" in console.export_text()
+
+
+def test_a_sweep_is_told_in_megabytes_with_its_bounds() -> None:
+    row = {
+        "precision": "w8a8", "bits": 8, "bytes_on_disk": 3_700_216, "bytes_in_memory": 3_690_000,
+        "memory_from": "planner", "safe_concurrency": 31, "tokens_per_s": 412.34, "p50_ms": 151.2, "p95_ms": 240.9,
+        "cost_per_good_answer": 1e-6, "quality": 0.401, "decision": "PASS", "note": "",
+        "difference": {"mean": -0.008, "low": -0.03, "high": 0.01, "n": 121, "confidence": 0.9},
+    }  # fmt: skip
+    empty = dict.fromkeys(row) | {"precision": "w4a16", "decision": "FAIL", "note": "not served: group"}
+    console = Console(file=io.StringIO(), width=130, record=True)
+    print_result({"sweep": [row, empty]}, console)
+    text = console.export_text()
+    assert "3.70, 3.69" in text
+    assert "151, 241" in text
+    assert "-0.008 (-0.030 to +0.010)" in text
+    assert "FAIL, not served: group" in text

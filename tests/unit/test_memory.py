@@ -11,10 +11,10 @@ from typer.testing import CliRunner, Result
 from flows.cli import app
 from infra.errors import InputError
 from infra.settings import ROOT
+from models.quantizing.methods import WeightType
 from models.serving.architectures import read_shape
 from models.serving.footprint import (
     MemorySpec,
-    WeightType,
     blocks_per_request,
     cache_bytes,
     cache_tokens,

@@ -12,8 +12,9 @@ from evaluation.benches import BenchRow
 from infra.errors import SetupError
 from infra.settings import Settings
 from models.base import STARTER_FOLDER
+from models.quantizing.methods import WeightType
 from models.serving.architectures import read_shape
-from models.serving.footprint import CacheType, MemorySpec, WeightType, cache_tokens
+from models.serving.footprint import CacheType, MemorySpec, cache_tokens
 from models.serving.vllm import engine_environment, vllm_build
 
 SCRIPT = Path(__file__).with_name("capacity.py")
