@@ -60,7 +60,7 @@ def tango(wins: float, losses: float, n: float, z: float) -> tuple[float, float]
 
 
 @lru_cache(maxsize=8)
-def _weights(groups: int, resamples: int, seed: int) -> Floats:
+def resample_counts(groups: int, resamples: int = RESAMPLES, seed: int = SEED) -> Floats:
     """How often each resample drew each cluster, shape (resamples, groups)."""
     drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=resamples)
     return drawn.astype(np.float64)
@@ -73,7 +73,7 @@ def bootstrap_t(values: Floats, clusters: Codes, resamples: int = RESAMPLES, see
     """
     sums, sizes = cluster_totals(values, clusters)
     groups = len(sums)
-    weights = _weights(groups, resamples, seed)
+    weights = resample_counts(groups, resamples, seed)
     counts = weights @ sizes
     means = (weights @ sums) / counts
     squares = weights @ sums**2 - 2 * means * (weights @ (sums * sizes)) + means**2 * (weights @ sizes**2)

@@ -105,13 +105,13 @@ def decide_absolute(measured: Measured) -> Reason:
 
 def _more_for(measured: Measured, interval: Interval) -> str:
     """How many more cases bring the bound of an absolute rule to the right side."""
-    if measured.statistic == "mean":
-        return measured.more(abs(interval.mean - measured.value))
+    width, gap = abs(interval.high - interval.mean), abs(interval.mean - measured.value)
+    if measured.statistic == "mean" and gap:
+        return measured.more(gap)
     if measured.statistic == "p95":
         least = math.ceil(math.log(measured.alpha) / math.log(0.95))
         if interval.n < least:
             return f"a bound on a 95th percentile takes {least} cases: {least - interval.n} more questions needed"
-    width, gap = abs(interval.high - interval.mean), abs(interval.mean - measured.value)
     if not math.isfinite(width) or gap == 0:
         return f"at least {interval.n} more questions needed"
     needed = math.ceil(interval.n * (width / gap) ** 2)

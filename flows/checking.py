@@ -1,9 +1,11 @@
 """Checks a whole policy file before a run begins: every section by its spec, so that nothing fails half-way."""
 
+from evaluation.advice import AdvicePolicy
 from evaluation.canary import CanaryPolicy
 from evaluation.forgetting import ForgettingSpec
 from evaluation.gate import GatePolicy
 from evaluation.load import LoadSpec
+from evaluation.routing import RoutingPolicy
 from evaluation.tuning import TuneSpec
 from indexes.build import IndexSpec
 from indexes.chunkers.spec import ChunkSpec
@@ -22,6 +24,7 @@ from models.quantizing.spec import QuantSpec
 from models.serving.answerer import GatewaySpec
 from models.serving.vllm import EngineSpec
 from models.training.data import DataSpec
+from models.training.difficulty import DifficultySpec
 from models.training.spec import TrainSpec
 from tasks.measuring import AskSpec
 from tasks.releasing import NightSpec
@@ -56,6 +59,9 @@ SECTIONS: dict[str, type[Spec]] = {
     "canary": CanaryPolicy,
     "night": NightSpec,
     "traces": TraceSpec,
+    "difficulty": DifficultySpec,
+    "routing": RoutingPolicy,
+    "advice": AdvicePolicy,
     "cost": CostSpec,
 }
 """Section of the policy file → the spec that reads it."""
@@ -78,6 +84,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "monitor": ("traces",),
     "tune": (*INDEX, "tuning"),
     "rerank": (*INDEX, "reranker"),
+    "difficulty": (*ENGINE, "gate", "difficulty", "routing"),
 }
 """Flow → the sections that it reads; one that is left out must have a default for every field."""
 

@@ -12,7 +12,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows import commands, planning
-from flows.printing import print_answer, print_json, print_plan, print_result, print_value
+from flows.printing import (
+    print_advice,
+    print_answer,
+    print_break_even,
+    print_json,
+    print_plan,
+    print_result,
+    print_value,
+)
 from infra.errors import InputError, SluiceError
 from infra.settings import be_quiet
 
@@ -40,6 +48,14 @@ class FlowName(StrEnum):
     MONITOR = "monitor"
     TUNE = "tune"
     RERANK = "rerank"
+    DIFFICULTY = "difficulty"
+
+
+class Profile(StrEnum):
+    """Values of the gate's rules."""
+
+    SAMPLE = "sample"
+    PRODUCTION = "production"
 
 
 class WhenBusy(StrEnum):
@@ -219,6 +235,66 @@ def plan_memory(
         print_json(told)
     else:
         print_plan(told, out)
+
+
+@app.command()
+@_clean
+def advise(
+    facts: Annotated[Path | None, typer.Option(help="JSON file of facts that hold before what is kept here.")] = None,
+    release: Annotated[str, typer.Option(help="Alias or first digits; default: the newest one measured.")] = "",
+    profile: Annotated[
+        Profile | None, typer.Option(help="Values of the gate to hold against; default: the policy's.")
+    ] = None,
+    json_: AsJson = False,
+) -> None:
+    """What to do next about a release, in order, with the figures behind it and what is not known."""
+    from flows import advising  # evaluation takes a second to import
+
+    told = advising.told(facts, release, profile.value if profile else None)
+    if json_:
+        print_json(told)
+    else:
+        print_advice(told, out)
+
+
+@app.command("break-even")
+@_clean
+def break_even(
+    tokens_per_month: Annotated[float, typer.Option(help="Tokens of prompts and answers together.")],
+    api_price_in: Annotated[float, typer.Option(help="The API's price for a million tokens of prompts.")],
+    api_price_out: Annotated[float, typer.Option(help="The API's price for a million tokens of answers.")],
+    output_tokens_per_s: Annotated[
+        float, typer.Option(help="Tokens of answers a second that one machine writes; `sluice run benchmark` measures.")
+    ],
+    machine_price: Annotated[
+        float | None, typer.Option(help="Price of one machine for an hour; default: `cost` of the policy file.")
+    ] = None,
+    output_share: Annotated[float | None, typer.Option(help="Share of the tokens that are answers; 0.25.")] = None,
+    utilization: Annotated[
+        float | None, typer.Option(help="Share of a machine that a month makes use of; 0.4.")
+    ] = None,
+    fixed_per_month: Annotated[float | None, typer.Option(help="Engineering and on-call a month; 0.")] = None,
+    spare_machines: Annotated[int | None, typer.Option(help="Machines that stand by; 0.")] = None,
+    json_: AsJson = False,
+) -> None:
+    """Build or buy: own machines against an API by the token, and from which volume on."""
+    from flows import advising
+
+    told = advising.build_or_buy(
+        tokens_per_month=tokens_per_month,
+        api_price_in=api_price_in,
+        api_price_out=api_price_out,
+        output_tokens_per_s=output_tokens_per_s,
+        machine_price=machine_price,
+        output_share=output_share,
+        utilization=utilization,
+        fixed_per_month=fixed_per_month,
+        spare_machines=spare_machines,
+    )
+    if json_:
+        print_json(told)
+    else:
+        print_break_even(told, out)
 
 
 @app.command()

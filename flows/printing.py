@@ -9,12 +9,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-LINES = ("verdict", "winner", "canary", "release", "previous", "seconds", "report", "mlflow_run", "exported", "purged")
+LINES = (
+    "verdict",
+    "winner",
+    "routing",
+    "canary",
+    "release",
+    "previous",
+    "seconds",
+    "report",
+    "mlflow_run",
+    "exported",
+    "purged",
+)
 """Fields of a flow's result that people see as lines."""
 SCALED = ("memory_10m_bytes", "price_10m", "memory_1b_bytes", "price_1b")
 """Columns of compared indexes that people see as a table of their own."""
 
-TABLES = ("rounds", "proof")
+TABLES = ("rounds", "proof", "curve")
 """Fields of a flow's result that people see as tables."""
 
 
@@ -109,6 +121,60 @@ def _sizes(count: int, name: str = "bytes") -> dict[str, str]:
 
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
+
+
+def print_advice(told: Mapping[str, Any], console: Console) -> None:
+    """What to do, in order, with reasons; then what holds and what is not known."""
+    about = f"release {told['release'][:12]}" if told["release"] else "no release"
+    other = "production" if told["profile"] == "sample" else "sample"
+    held = f"held against the gate's {told['profile']} values (--profile {other} for the others)"
+    console.print(f"[bold]{about}[/], {held}\n", highlight=False)
+    for number, step in enumerate(told["recommendations"], 1):
+        console.print(f"[bold]{number}. {escape(step['do'])}[/] ({step['kind']})", highlight=False)
+        for name, lines in (
+            ("why", [reason["told"] for reason in step["because"]]),
+            ("how", step["how"]),
+            ("unless", [step["changes"]]),
+        ):
+            for line in lines:
+                console.print(f"   {name}: {line}", highlight=False, markup=False, soft_wrap=True)
+    if len(told["recommendations"]) > 1:
+        console.print(
+            "\nDo the first, measure again, and ask again: what comes after it may fall away.", highlight=False
+        )
+    if told["holds"]:
+        console.print("\n[bold]as the policy asks[/]", highlight=False)
+    for line in told["holds"]:
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    if told["missing"]:
+        console.print("\n[bold]not known[/]", highlight=False)
+    for one in told["missing"]:
+        line = f"  {one['fact']}: {one['matters']}. To measure: {one['measure']}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_break_even(told: Mapping[str, Any], console: Console) -> None:
+    """Both ways beside each other, and where they cross."""
+    spec, machines = told["spec"], told["machines"]
+    build, buy = told["build_per_month"], told["buy_per_month"]
+    verdict = "build" if told["build"] else "buy"
+    console.print(f"[bold]{verdict}[/], at {spec['tokens_per_month']:,.0f} tokens a month", highlight=False)
+    rows = [
+        {"way": f"build: {machines} machine{'s' if machines > 1 else ''}", "a month": f"{build:,.2f}",
+         "a million tokens": f"{told['build_per_million']:,.4g}"},
+        {"way": "buy: API", "a month": f"{buy:,.2f}", "a million tokens": f"{told['buy_per_million']:,.4g}"},
+    ]  # fmt: skip
+    print_value(rows, "", console)
+    first, last = told["break_even_tokens"], told["always_from_tokens"]
+    for name, value in {
+        "break-even": "at no volume" if first is None else f"{first:,.0f} tokens a month",
+        "API bill there": "–" if first is None else f"{told['bill_at_break_even']:,.2f} a month",
+        "never dearer from": "–" if last is None else f"{last:,.0f} tokens a month",
+        "one machine serves": f"{told['tokens_per_machine']:,.0f} tokens a month, {spec['utilization']:.0%} utilized",
+        "this volume uses": f"{told['utilized']:.1%} of the machines",
+        "machine pays from": f"{told['least_utilization']:.1%} utilization, fixed costs left out",
+    }.items():
+        _line(name, value, console)
 
 
 def print_result(result: Mapping[str, Any], console: Console) -> None:

@@ -64,6 +64,8 @@ def gate(
     verdict = decide_gate(ReleaseScores(candidate, scores_of(candidate_scores)), theirs, policy, cases)
     with artifact_store().writing("gate-report") as draft:
         write_atomic(draft.folder / "verdict.json", canonical_json(verdict.model_dump(mode="json")))
+        behind = {"observations": observations.digest, "scores": candidate_scores.digest}
+        write_atomic(draft.folder / "behind.json", canonical_json(behind))
     passed = sum(reason.decision == "PASS" for reason in verdict.reasons)
     return StageResult(
         refs={"gate-report": draft.stored()},

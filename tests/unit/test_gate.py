@@ -241,3 +241,10 @@ def test_a_release_worse_by_the_margin_passes_in_at_most_about_five_percent() ->
         theirs = [float(not 0.12 < value < 0.14) for value in drawn]
         passed += decide(release("c", m=ours), release("p", m=theirs), rule, CASES).decision == "PASS"
     assert passed / runs <= 0.08, "nominal 5 %, 300 runs: two standard errors are 2.5 points"
+
+
+def test_an_estimate_that_is_the_threshold_itself() -> None:
+    rule = {"metric": "faithfulness", "kind": "absolute", "production": 0.5}
+    reason = only(decide(release("c", faithfulness=ones(75)), None, policy(rule), CASES))
+    assert reason.decision == "UNDECIDED"
+    assert reason.detail.endswith("at least 150 more questions needed")
