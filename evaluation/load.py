@@ -63,6 +63,11 @@ class LoadSpec(Spec):
     sample_s: float = Field(1.0, gt=0, le=60)
     """Seconds between two looks at the engine's own metrics."""
 
+    @property
+    def name(self) -> str:
+        """Kind and level in a word: closed-8 (requests in flight), open-2.5 (requests a second)."""
+        return f"{self.mode}-{self.concurrency if self.mode == 'closed' else self.rate_per_s:g}"
+
 
 class RequestTiming(BaseModel):
     """One request as observed. Seconds; in the open loop counted from the planned arrival, so that waiting counts."""

@@ -5,6 +5,7 @@ from evaluation.canary import CanaryPolicy
 from evaluation.forgetting import ForgettingSpec
 from evaluation.gate import GatePolicy
 from evaluation.load import LoadSpec
+from evaluation.loading.benchmark import BenchmarkSpec
 from evaluation.routing import RoutingPolicy
 from evaluation.tuning import TuneSpec
 from indexes.build import IndexSpec
@@ -51,7 +52,7 @@ SECTIONS: dict[str, type[Spec]] = {
     "forgetting": ForgettingSpec,
     "quantization": QuantSpec,
     "quantization_load": LoadSpec,
-    "benchmark": LoadSpec,
+    "benchmark": BenchmarkSpec,
     "engine": EngineSpec,
     "gateway": GatewaySpec,
     "asking": AskSpec,
@@ -77,7 +78,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "index": INDEX,
     "finetune": (*TRAINING, "engine", "asking", "cost"),
     "quantize": ENGINE,
-    "benchmark": (*ENGINE, "benchmark"),
+    "benchmark": ("benchmark", "engine", "cost"),  # without an endpoint the flow checks what it trains with, too
     "evaluate": ENGINE,
     "release": RELEASE,
     "nightly": (*RELEASE, "benchmark", "traces"),

@@ -128,6 +128,9 @@ def run(
         WhenBusy | None, typer.Option(help="While another run works here; default: the policy's.")
     ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="index: measure every kind of vector index too.")] = False,
+    against: Annotated[
+        str, typer.Option(help="benchmark: an earlier report to compare with: a path or the begin of its digest.")
+    ] = "",
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change the policy for this run: section.field=value, repeatable.")
     ] = None,
@@ -140,6 +143,7 @@ def run(
         when_busy.value if when_busy else None,
         live=None if json_ else out,
         compare=compare,
+        against=against,
         overrides=overrides or (),
     )
     if json_:
@@ -182,6 +186,18 @@ def report(json_: AsJson = False) -> None:
 def bench(name: str, write: bool = False, json_: AsJson = False) -> None:
     """Run one benchmark of evaluation/benches; --write appends it to docs/benchmarks.md."""
     _show(commands.bench(name, write, None if json_ else out), json_, f"bench {name}")
+
+
+@app.command("compare-loads")
+@_clean
+def compare_loads(
+    before: Annotated[str, typer.Argument(help="Report of a load: a path, or the begin of its digest.")],
+    after: Annotated[str, typer.Argument(help="Another one.")],
+    picture: Annotated[Path | None, typer.Option(help="Write the ratios as SVG here.")] = None,
+    json_: AsJson = False,
+) -> None:
+    """Two runs of the benchmark side by side: ratios of throughput and percentiles with 95 % intervals."""
+    _show(commands.compare_loads(before, after, picture), json_, "after / before")
 
 
 @app.command("plan-memory")

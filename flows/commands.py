@@ -23,6 +23,7 @@ from infra.records import Records
 from infra.s3 import open_store
 from infra.services import SERVERS, gateway_key, prefect_environment, runner
 from infra.settings import ROOT, Policy, settings, use_policy
+from infra.store import write_atomic
 from models.answering.explain import explain
 from models.release import Release
 
@@ -138,15 +139,19 @@ def run_flow(
     when_busy: str | None,
     live: Console | None,
     compare: bool = False,
+    against: str = "",
     overrides: Sequence[str] = (),
 ) -> tuple[dict[str, Any], int]:
     """Run a flow in this process: (its result, exit code). A flow that failed gives `error` and its stages so far.
 
-    `compare` asks the index flow to measure every kind of vector index; another flow raises InputError. `overrides`
-    are `section.field=value`, the value in YAML: they change the policy file for this run.
+    `compare` asks the index flow to measure every kind of vector index, `against` the benchmark to compare with an
+    earlier report; another flow raises InputError. `overrides` are `section.field=value`, the value in YAML: they
+    change the policy file for this run.
     """
     if compare and name != "index":
         raise InputError(f"--compare measures vector indexes: it goes with `sluice run index`, not {name}")
+    if against and name != "benchmark":
+        raise InputError(f"--against names a report of loads: it goes with `sluice run benchmark`, not {name}")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # an error is told once, in one line
     changed = dict(map(override, overrides))
     _use_policy(path, name, changed)
@@ -156,7 +161,7 @@ def run_flow(
         function = getattr(module, name)
         kind = next(iter(inspect.signature(function.fn).parameters.values())).annotation
         try:
-            asked = {"compare": True} if compare else {}
+            asked = ({"compare": True} if compare else {}) | ({"against": against} if against else {})
             result = function(kind(policy=path, when_busy=when_busy, overrides=changed, **asked))
         except SluiceError as error:
             return {"flow": name, "error": str(error), "stages": stages.rows}, error.exit_code
@@ -230,6 +235,19 @@ def bench(name: str, write: bool, live: Console | None = None) -> list[dict[str,
     if write:
         write_rows(name, rows, ROOT / "docs" / "benchmarks.md")
     return [row.model_dump(mode="json") for row in rows]
+
+
+def compare_loads(before: str, after: str, picture: Path | None) -> list[dict[str, Any]]:
+    """Two reports of loads side by side, a row a figure; `picture` gets the ratios as SVG."""
+    from evaluation.loading.comparing import compare_runs
+    from evaluation.loading.kept import find_loads
+    from evaluation.loading.pictures import comparison_picture
+
+    store = open_store(settings().store_url, settings().home)
+    rows = compare_runs(find_loads(before, store), find_loads(after, store))
+    if picture:
+        write_atomic(picture, comparison_picture(rows))
+    return [row.row() for row in rows]
 
 
 def doctor() -> tuple[list[dict[str, Any]], bool]:

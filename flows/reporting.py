@@ -9,6 +9,7 @@ import psutil
 from prefect.artifacts import create_markdown_artifact
 
 from evaluation.gate import GatePolicy
+from evaluation.loading.tables import WORDS
 from evaluation.metrics import case_values, table, vector
 from evaluation.report import write_report as write_page
 from evaluation.run_report import (
@@ -47,8 +48,6 @@ SIMPLIFIED = (
     "Personal data is found by patterns (mail, phone, card, IBAN, account number), not by a name recogniser.",
     "Passages are ranked by fused BM25 and vector search; there is no re-ranking model yet.",
 )
-LOADS = {"ttft_ms": "first token", "tpot_ms": "time per token", "e2e_ms": "whole answer"}
-"""Times of a load, as the page names them."""
 SHARED_AMONG = 1000
 """Requests or answers that a cost is given for: one costs too little to read."""
 UNITS = {"output_tokens_per_s": "tokens/s", "requests_per_s": "requests/s", "errors": "requests"}
@@ -145,8 +144,8 @@ def _costs(run: Recording, label: str) -> tuple[Figure, ...]:
 def load_figure(name: str, value: float) -> Figure:
     """A figure of a load by its name in words: `ttft_ms_p95` is the first token, P95, in ms."""
     time_of, _, percentile = name.rpartition("_p")
-    if time_of in LOADS:
-        return Figure(name=f"{LOADS[time_of]}, P{percentile}", value=value, unit="ms")
+    if time_of in WORDS:
+        return Figure(name=f"{WORDS[time_of]}, P{percentile}", value=value, unit="ms")
     return Figure(name=name.removesuffix("_per_s").replace("_", " "), value=value, unit=UNITS.get(name, ""))
 
 

@@ -108,6 +108,16 @@ class S3Store:
         ref = ArtifactRef(kind=kind, digest=digest, uri=self._uri(kind, digest))
         return ref if self._manifest(ref) is not None else None
 
+    def digests(self, kind: str, prefix: str) -> list[str]:
+        """See ArtifactStore. Asks the bucket for every artifact that begins so whether its manifest is there."""
+        asked = ArtifactRef(kind=kind, digest=prefix, uri=self._uri(kind, prefix))
+        with self._translated(asked):
+            pages = self._s3().get_paginator("list_objects_v2")
+            found = pages.paginate(Bucket=self.bucket, Prefix=self._key(kind, prefix), Delimiter="/")
+            places = [entry["Prefix"] for page in found for entry in page.get("CommonPrefixes", [])]
+        names = [place.rstrip("/").rpartition("/")[2] for place in places]
+        return sorted(name for name in names if self.find(kind, name) is not None)
+
     @contextmanager
     def writing(self, kind: str) -> Iterator[Draft]:
         """See LocalStore.writing."""

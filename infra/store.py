@@ -45,6 +45,10 @@ class ArtifactStore(Protocol):
         """The reference of a stored digest, or None."""
         ...
 
+    def digests(self, kind: str, prefix: str) -> list[str]:
+        """Digests of the stored artifacts of a kind that begin with `prefix`, sorted. Raises InputError for none."""
+        ...
+
     def writing(self, kind: str) -> AbstractContextManager["Draft"]:
         """A temporary folder to fill; on a clean exit it is stored and `draft.ref` is set, otherwise it vanishes."""
         ...
@@ -246,6 +250,11 @@ class LocalStore:
         """See ArtifactStore."""
         place = self._place(kind, digest)
         return ArtifactRef(kind=kind, digest=digest, uri=str(place)) if place.is_dir() else None
+
+    def digests(self, kind: str, prefix: str) -> list[str]:
+        """See ArtifactStore."""
+        folder = self._place(kind, prefix).parent
+        return sorted(path.parent.name for path in folder.glob(f"{prefix}*/{MANIFEST}"))
 
     @contextmanager
     def writing(self, kind: str) -> Iterator["Draft"]:

@@ -4,10 +4,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from evaluation.benches import BenchRow
-from evaluation.load import LoadReport, LoadSpec, RequestTiming
+from evaluation.load import LoadReport, LoadSpec
+from evaluation.loading.comparing import throughput_ratio
 from evaluation.loading.generator import run_load
 from evaluation.loading.prompts import LoadPrompt, plain
 from infra.errors import InputError, SetupError
@@ -23,7 +22,6 @@ from models.types import Case, Citation
 
 CONCURRENCIES = (1, 8)
 PASSAGES = 3
-RESAMPLES = 2000
 PROMPTS = 48
 MAX_TOKENS = 48
 
@@ -79,23 +77,6 @@ def _measure(
 
 def _load(prompts: Sequence[LoadPrompt], concurrency: int) -> LoadSpec:
     return LoadSpec(requests=len(prompts), warmup=concurrency, concurrency=concurrency, max_tokens=MAX_TOKENS)
-
-
-def _throughput(timings: Sequence[RequestTiming], chosen: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]") -> float:
-    """Tokens a second of one slot in a closed loop (Little's law): tokens over time spent in requests."""
-    tokens = sum(timings[at].completion_tokens for at in chosen)
-    return float(tokens / sum(timings[at].total_s for at in chosen))
-
-
-def throughput_ratio(one: Sequence[RequestTiming], other: Sequence[RequestTiming]) -> tuple[float, float]:
-    """Percentile bootstrap over requests, paired by prompt: 95 % interval of the ratio of tokens a second."""
-    source = np.random.default_rng(0)
-    ratios = []
-    for _ in range(RESAMPLES):
-        chosen = source.integers(0, len(one), len(one))
-        ratios.append(_throughput(one, chosen) / _throughput(other, chosen))
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def rows(one: LoadReport, other: LoadReport) -> list[BenchRow]:

@@ -2,7 +2,7 @@
 
 The general client (`models/serving/engine.py`, httpx) costs about 115 µs of CPU an event, which at 64 streams of 40
 tokens a second is a quarter of a core and shows in what is measured. Here a connection is an asyncio Protocol with
-httptools' parser, and an event costs about 12 µs: see docs/decisions/load-generator.md.
+httptools' parser, and an event costs about 12 µs: see docs/decisions/load-benchmark.md.
 """
 
 import asyncio

@@ -20,8 +20,6 @@ class SearchSpec(Spec):
     one request in flight), at a limit, or after `steps`.
     """
 
-    at_night: bool = False
-    """Whether the night searches too; the flow `benchmark` always does."""
     modes: tuple[Mode, ...] = Field(("closed", "open"), min_length=1)
     """closed: largest concurrency; open: largest rate."""
     first_concurrency: int = Field(1, ge=1)

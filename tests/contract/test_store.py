@@ -125,6 +125,22 @@ def test_put_heals_what_was_damaged(bench: Bench, folder: Path) -> None:
     assert content(bench.fresh().open(ref)) == content(folder)
 
 
+def test_digests_that_begin_so(bench: Bench, folder: Path) -> None:
+    store = bench.fresh()
+    refs = [store.put("corpus", folder)]
+    (folder / "a.txt").write_text("another")
+    refs.append(store.put("corpus", folder))
+    store.put("dataset", folder)
+    for ref in refs:
+        others = [other.digest for other in refs if other.digest.startswith(ref.digest[0])]
+        assert bench.fresh().digests("corpus", ref.digest[0]) == sorted(others)
+        assert bench.fresh().digests("corpus", ref.digest) == [ref.digest]
+    assert bench.fresh().digests("nothing", "a") == []
+    for prefix in ("", "../", "*"):
+        with pytest.raises(InputError):
+            bench.fresh().digests("corpus", prefix)
+
+
 def test_unknown_artifact(bench: Bench) -> None:
     store = bench.fresh()
     assert store.find("corpus", "0" * 64) is None

@@ -76,7 +76,9 @@ def test_from_documents_to_a_promoted_release(released: Project) -> None:
     assert told["rows"][1]["note"].startswith("not served: quantization.group_size: 96 does not divide the 256 inputs")
     assert told["recommendation"]["decision"] == "DISTIL"
     assert set(live.pointers()) == {"production", "previous"}
-    assert computed(benchmark()) == {"load-candidate"}
+    loaded = benchmark()
+    assert computed(loaded) == {"answer-prompts", "load-closed-1", "report-benchmark"}
+    assert [(row["load"], row["requests"], row["errors"]) for row in loaded.loads] == [("closed-1", 2, "none")]
     assert computed(evaluate()) == set()
     again = release()
     assert computed(again) == set()

@@ -20,7 +20,7 @@ from infra.records import Records, Trace
 from infra.settings import ROOT, settings
 from tests.environment import only
 
-COMMANDS = ["up", "down", "status", "run", "ask", "explain", "report", "bench", "doctor", "releases"]
+COMMANDS = ["up", "down", "status", "run", "ask", "explain", "report", "bench", "compare-loads", "doctor", "releases"]
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +57,9 @@ def test_help_names_every_command() -> None:
         (["releases", "rollback"], "there is no previous release to go back to"),
         (["report"], "no report yet: run `sluice run nightly` first"),
         (["run", "ingest", "--compare"], "it goes with `sluice run index`, not ingest"),
+        (["run", "ingest", "--against", "abc"], "it goes with `sluice run benchmark`, not ingest"),
+        (["compare-loads", "abc", "abd"], "report 'abc': 0 match; give a path or more of the digest"),
+        (["compare-loads", "no/thing", "abd"], "'no/thing': neither a file nor the beginning of a digest"),
         (["run", "ingest", "--policy", "/nowhere/sluice.yaml"], "/nowhere/sluice.yaml: no policy file; copy"),
     ],
 )
@@ -102,7 +105,7 @@ def test_words_that_no_command_knows(arguments: list[str]) -> None:
 def test_an_unknown_setting_stops_every_command() -> None:
     told = command("status", SLUICE_HOEM="/x")
     assert (told.returncode, told.stdout) == (2, "")
-    assert told.stderr.startswith("sluice: unknown setting SLUICE_HOEM: known ones are SLUICE_CORPORA, ")
+    assert told.stderr.startswith("sluice: unknown setting SLUICE_HOEM: known ones are SLUICE_BENCHMARK_API_KEY, ")
     assert told.stderr.count("\n") == 1
 
 

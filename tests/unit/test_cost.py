@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from evaluation.benches.engine import case_prompts, rows, throughput_ratio
+from evaluation.benches.engine import case_prompts, rows
 from evaluation.load import LoadSpec, RequestTiming, summarize
+from evaluation.loading.comparing import throughput_ratio
 from infra.cost import CostSpec, cost, request_cost
 from infra.errors import InputError
 from models.types import Case

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.benches import BenchRow
-from infra.errors import SetupError
+from infra.errors import SetupError, TryAgainError
 from infra.settings import Settings
 from models.base import STARTER_FOLDER
 from models.quantizing.methods import WeightType
@@ -19,7 +19,8 @@ from models.serving.vllm import engine_environment, vllm_build
 
 SCRIPT = Path(__file__).with_name("capacity.py")
 LOGGED = re.compile(r"KV cache size: ([\d,]+) tokens")
-TIMEOUT_S = 600
+TIMEOUT_S = 1800
+"""Twelve engines take about two minutes on an idle machine."""
 BATCHED = 256
 """Tokens of one step."""
 
@@ -93,7 +94,7 @@ DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 def planning_rows(settings: Settings) -> list[BenchRow]:
     """`planner_error`, the worst relative error, then a row for each configuration: tokens, vLLM's as the peer.
 
-    Raises: SetupError where vLLM is missing or did not say a size.
+    Raises: SetupError where vLLM is missing or did not say a size, TryAgainError where it takes too long.
     """
     with tempfile.TemporaryDirectory() as place:
         logged = logged_tokens(settings, Path(place))
@@ -135,14 +136,19 @@ def logged_tokens(settings: Settings, place: Path) -> dict[str, int]:
     if not (build := vllm_build(settings)):
         raise SetupError(f"{settings.engine_python}: no vLLM to compare with; run make setup")
     asked = [{"name": one.name, "arguments": _arguments(one, place / str(at))} for at, one in enumerate(CONFIGURATIONS)]
-    done = subprocess.run(
-        [settings.engine_python, SCRIPT],
-        input=json.dumps(asked),
-        env=engine_environment(settings, build) | {"PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-    )
+    try:
+        done = subprocess.run(
+            [settings.engine_python, SCRIPT],
+            input=json.dumps(asked),
+            env=engine_environment(settings, build) | {"PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TryAgainError(
+            f"bench: {len(asked)} engines did not start within {TIMEOUT_S} s; is the machine busy?"
+        ) from error
     found = {}
     for part in re.split(r"^== ", done.stdout, flags=re.MULTILINE)[1:]:
         name = part.splitlines()[0]
