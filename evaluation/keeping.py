@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from evaluation.intervals import mean_interval, ratio_interval
+from evaluation.load import LoadReport
 from evaluation.metrics import vector
 from evaluation.plots import BAD, CANDIDATE, GOOD, INK, PRODUCTION, panels_of, picture
 from evaluation.run_report import words
-from evaluation.statistics import Codes, cluster_codes
+from evaluation.statistics import cluster_codes
 from evaluation.types import Decision, Interval, Reason
+from infra.cost import CostSpec, cost
 
 Values = Mapping[str, float]
 """Case id → score."""
@@ -28,12 +30,6 @@ def share_kept(student: Values, teacher: Values, clusters: Mapping[str, str]) ->
         raise ValueError("student and teacher have no case in common")
     ours, theirs = (np.array([values[case] for case in both]) for values in (student, teacher))
     return ratio_interval(ours, theirs, cluster_codes(both, clusters))
-
-
-def quality(values: Values, clusters: Mapping[str, str]) -> Interval:
-    """Mean score with its interval over source documents."""
-    codes: Codes = cluster_codes(list(values), clusters)
-    return mean_interval(vector(values), codes)
 
 
 def decide_kept(
@@ -86,6 +82,31 @@ def best_of(scores: Mapping[str, Values]) -> str:
 def finite(value: float) -> float | None:
     """The value, or None for infinity, which JSON cannot hold."""
     return value if math.isfinite(value) else None
+
+
+def model_row(
+    name: str,
+    values: Values,
+    clusters: Mapping[str, str],
+    load: LoadReport | None,
+    price: CostSpec,
+    parameters: int | None,
+    bytes_on_disk: int | None,
+) -> dict[str, Any]:
+    """A model's line of the table: score with interval, size, speed under load, and what answers cost at that load.
+
+    Costs share the machine's time among the requests of the load, good answers as many of them as the score says; a
+    model without a load (one that somebody else serves) has none.
+    """
+    score = mean_interval(vector(values), cluster_codes(list(values), clusters))
+    row = {"model": name, "score": score.mean, "low": score.low, "high": score.high, "cases": score.n}
+    row |= {"parameters": parameters, "bytes_on_disk": bytes_on_disk}
+    if load is None or load.e2e_ms is None:
+        return row | dict.fromkeys(("p50_ms", "p95_ms", "tokens_per_s", "per_request", "per_good_answer"))
+    answered = load.e2e_ms.n
+    shared = cost(price, load.seconds, answered, round(score.mean * answered))
+    row |= {"p50_ms": load.e2e_ms.p50, "p95_ms": load.e2e_ms.p95, "tokens_per_s": load.output_tokens_per_s}
+    return row | {"per_request": shared.per_request, "per_good_answer": shared.per_good_answer}
 
 
 def quality_picture(rows: Sequence[Mapping[str, Any]], metric: str) -> str:

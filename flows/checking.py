@@ -21,6 +21,7 @@ from models.quantize import QuantSpec
 from models.serving.answerer import GatewaySpec
 from models.serving.vllm import EngineSpec
 from models.training.data import DataSpec
+from models.training.distill_spec import DistillSpec
 from models.training.sft import TrainSpec
 from tasks.measuring import AskSpec
 from tasks.releasing import NightSpec
@@ -47,6 +48,8 @@ SECTIONS: dict[str, type[Spec]] = {
     "quantization": QuantSpec,
     "quantization_load": LoadSpec,
     "benchmark": LoadSpec,
+    "distillation": DistillSpec,
+    "distillation_load": LoadSpec,
     "engine": EngineSpec,
     "gateway": GatewaySpec,
     "asking": AskSpec,
@@ -70,6 +73,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "finetune": TRAINING,
     "quantize": ENGINE,
     "benchmark": (*ENGINE, "benchmark"),
+    "distill": (*TRAINING, "engine", "asking", "cost", "distillation", "distillation_load"),
     "evaluate": ENGINE,
     "release": RELEASE,
     "nightly": (*RELEASE, "benchmark", "traces"),

@@ -14,15 +14,20 @@ from pydantic import BaseModel, ConfigDict
 
 from infra.errors import InputError
 from infra.store import value_digest
-from models.training.adapters import base_name, check_model_folder, copy_tokenizer, make_readable
-from models.training.batches import Prepared, prepare
-from models.training.checkpoints import last_whole
+from models.training.adapters import base_name, check_model_folder, save_model
+from models.training.dataset import Dataset
 from models.training.distill_batches import Collator, examples
 from models.training.distill_pair import check_same_tokens
 from models.training.distill_spec import LogitSpec
+from models.training.methods import open_base, train_in_float32
 from models.training.quiet import one_thread, quiet_libraries
 from models.training.rows import TrainingRow
-from models.training.sft import Progress, _fresh, _watcher
+from models.training.running import Batch, arguments, run
+from models.training.sft import Prepared, fresh, prepare
+from models.training.watching import Progress, Watch, callback
+
+SECTION = "distillation.logits.training"
+"""Where the policy file has what errors speak of."""
 
 
 class DistillReport(BaseModel):
@@ -39,6 +44,8 @@ class DistillReport(BaseModel):
     """(step, divergence in nats a token), also those of a run before the kill."""
     seconds: float
     resumed_from_step: int = 0
+    notes: list[str] = []
+    """What a person should know: what stood in for what, where memory ran out."""
 
 
 def distill_logits(
@@ -49,7 +56,7 @@ def distill_logits(
     A share `spec.on_policy` of the steps looks at replies that the student samples itself, the rest at those of the
     rows. On a CPU the same inputs give the same bytes, also when the run was killed and started again.
     Raises: SetupError for a folder that is no model; InputError for models with other tokens, rows that cannot be
-    learnt from and a loss that is no longer a number.
+    learnt from and a run that went wrong.
     """
     check_model_folder(student)
     check_model_folder(teacher)
@@ -57,94 +64,67 @@ def distill_logits(
         raise InputError("distillation: no rows to learn from; check the train split of the cases")
     check_same_tokens(student, teacher)
     work_folder.mkdir(parents=True, exist_ok=True)
-    training = spec.training
     with quiet_libraries(), one_thread():
         started = time.monotonic()
         names = [base_name(student), base_name(teacher)]
         identity = value_digest([names, spec.model_dump(), [row.model_dump() for row in rows]])
-        prepared = prepare(student, rows, training.epochs, training.batch_size, training.max_length, training.seed)
-        trainer = _trainer(student, teacher, prepared, spec, work_folder, _watcher(progress, identity))
-        resumed = last_whole(work_folder, identity)
-        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-        made = _saved(trainer.model, student, _fresh(work_folder / "student"))
+        prepared = prepare(student, Dataset(rows), spec.training)
+        watch = Watch(progress, identity, spec.training, SECTION)
+        ran = run(
+            lambda batch: _trainer(student, teacher, prepared, spec, batch, work_folder, watch),
+            spec.training,
+            SECTION,
+            work_folder,
+            identity,
+        )
+        made = fresh(work_folder / "student")
+        save_model(ran.trainer.model, student, made)
+    state = ran.trainer.state
     return DistillReport(
         student=made,
         rows=len(prepared.rows),
         rows_too_long=len(rows) - len(prepared.rows),
-        steps=trainer.state.max_steps,
-        losses=[(entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry],
+        steps=state.max_steps,
+        losses=[(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry],
         seconds=time.monotonic() - started,
-        resumed_from_step=int(resumed.name.rpartition("-")[2]) if resumed else 0,
+        resumed_from_step=ran.resumed_from_step,
+        notes=[*prepared.coder.notes, *ran.notes],
     )
 
 
-def _saved(model: Any, source: Path, target: Path) -> Path:
-    """The model as bf16 safetensors with the tokenizer of `source`."""
-    import torch
-
-    model.to(torch.bfloat16).save_pretrained(target)
-    copy_tokenizer(source, target)
-    make_readable(target)
-    return target
-
-
-def _loaded(folder: Path, dtype: Any) -> Any:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    device = "cuda:0" if torch.cuda.is_available() else "cpu"
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map={"": device}, local_files_only=True)
-
-
-def _trainer(student: Path, teacher: Path, prepared: Prepared, spec: LogitSpec, work_folder: Path, watcher: Any) -> Any:
-    """trl's trainer over prepared tokens. The student's weights are float32: bf16 would lose small steps."""
-    import torch
-    from datasets import Dataset
+def _trainer(
+    student: Path, teacher: Path, prepared: Prepared, spec: LogitSpec, batch: Batch, work_folder: Path, watch: Watch
+) -> Any:
+    """trl's trainer over prepared rows. The student's weights are float32: bf16 would lose small steps."""
+    from datasets import Dataset as Rows
     from transformers import PrinterCallback
     from trl.experimental.gkd import GKDConfig, GKDTrainer
 
-    training, on_gpu = spec.training, torch.cuda.is_available()
-    data = examples(prepared, training.seed)
-    steps = math.ceil(len(data) / (training.batch_size * training.gradient_accumulation))
+    training = spec.training
+    data = examples(prepared.rows, prepared.order, training.seed)
+    steps = math.ceil(len(data) / (batch.size * batch.accumulation))
+    shared = arguments(training, batch, work_folder, training.rate, steps)
+    on_gpu = not shared["use_cpu"]
     config = GKDConfig(
-        output_dir=str(work_folder),
+        **shared | {"bf16": on_gpu},  # on a CPU both in float32: rounding apart, equal models then do not diverge
+        weight_decay=training.weight_decay,
+        max_length=training.max_length,
         beta=spec.beta,
         lmbda=spec.on_policy,
         temperature=spec.temperature,
         max_new_tokens=spec.max_new_tokens,
-        max_length=training.max_length,
-        num_train_epochs=1,
-        train_sampling_strategy="sequential",
-        per_device_train_batch_size=training.batch_size,
-        gradient_accumulation_steps=training.gradient_accumulation,
-        gradient_checkpointing=False,
-        learning_rate=training.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=round(steps * training.warmup_share),
-        weight_decay=training.weight_decay,
-        optim="adamw_torch",
-        bf16=on_gpu,
-        use_cpu=not on_gpu,
-        seed=training.seed,
-        save_strategy="steps",
-        save_steps=training.checkpoint_steps,
-        save_only_model=False,
-        save_total_limit=2,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
     )
+    tokenizer = prepared.coder.tokenizer
     trainer: Any = GKDTrainer(
-        model=_loaded(student, torch.float32),
-        teacher_model=_loaded(teacher, torch.bfloat16 if on_gpu else torch.float32),
+        model=open_base(student, "full"),
+        teacher_model=open_base(teacher, "lora" if on_gpu else "full"),  # held in bf16, or in float32
         args=config,
-        data_collator=Collator(prepared.tokenizer.pad_token_id),  # type: ignore[arg-type]
-        train_dataset=Dataset.from_list(data),
-        processing_class=prepared.tokenizer,
-        callbacks=[watcher],
+        data_collator=Collator(tokenizer.pad_token_id),  # type: ignore[arg-type]
+        train_dataset=Rows.from_list(data),
+        processing_class=tokenizer,
+        callbacks=[callback(watch)],
     )
     trainer.model_accepts_loss_kwargs = False  # else the loss of sampled replies is shared among the rows' own tokens
     trainer.remove_callback(PrinterCallback)
+    train_in_float32(trainer.model)
     return trainer

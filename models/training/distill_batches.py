@@ -4,42 +4,27 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from models.training.batches import IGNORED, Prepared, chat_of, check_labels
+from models.training.batches import IGNORED, Encoded
 
 Example = dict[str, Any]
 """`input_ids`, `labels` (IGNORED where nothing is learnt), and `prompt_length`: tokens before one of the replies."""
 
 
-def examples(prepared: Prepared, seed: int) -> list[Example]:
-    """Tokens of the rows in the order they are seen. Which reply of a row is asked for is drawn here, once.
-
-    Raises: InputError where the chat template marks anything but the answers.
-    """
-    tokenized = [_tokens(chat_of(row), prepared.tokenizer) for row in prepared.rows]
+def examples(rows: Sequence[Encoded], order: Sequence[Sequence[int]], seed: int) -> list[Example]:
+    """The rows in the order they are seen. Which reply of a row is asked for is drawn here, once."""
     rng = random.Random(seed)  # noqa: S311 - sampling, nothing secret
-    made = [
-        tokenized[index] | {"prompt_length": rng.choice(_reply_starts(tokenized[index]["labels"]))}
-        for index in prepared.order
+    return [
+        {"input_ids": row.ids, "labels": row.labels, "prompt_length": rng.choice(_reply_starts(row.labels))}
+        for group in order
+        for row in (rows[index] for index in group)
     ]
-    check_labels(made, prepared)
-    return made
-
-
-def _tokens(chat: list[dict[str, str]], tokenizer: Any) -> Example:
-    found = tokenizer.apply_chat_template(chat, return_dict=True, return_assistant_tokens_mask=True)
-    ids, marks = found["input_ids"], found["assistant_masks"]
-    return {
-        "input_ids": ids,
-        "labels": [token if mark else IGNORED for token, mark in zip(ids, marks, strict=True)],
-    }
 
 
 def _reply_starts(labels: Sequence[int]) -> list[int]:
-    """Places where a run of learnt tokens begins; the end where nothing is learnt (`check_labels` refuses that row)."""
-    starts = [
-        place for place, label in enumerate(labels) if label != IGNORED and (not place or labels[place - 1] == IGNORED)
-    ]
-    return starts or [len(labels)]
+    """Places where a run of learnt tokens begins; the first token of a text, which has nothing before it, is none."""
+    return [
+        place for place, label in enumerate(labels) if label != IGNORED and place and labels[place - 1] == IGNORED
+    ] or [1]
 
 
 class Collator:

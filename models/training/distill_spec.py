@@ -5,10 +5,14 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from infra.settings import Spec
-from models.training.sft import TrainSpec
+from models.training.data import DataSpec
+from models.training.spec import TrainSpec
+from models.training.teacher import TeachSpec
 
 TUNED = "tuned"
 """Name of the run's own fine-tuned model as the teacher."""
+FULL = TrainSpec(method="full")
+"""A student is small: all of its weights are trained."""
 
 
 class TeacherEndpoint(Spec):
@@ -25,6 +29,13 @@ class TeacherEndpoint(Spec):
 class SequenceSpec(Spec):
     """Learning from the teacher's answers."""
 
+    asking: TeachSpec = TeachSpec(instructions="")
+    """How the teacher is asked, and which answers are learnt. The fine-tuned teacher knows the form of the answers; one
+    that does not needs instructions."""
+    max_tokens: int = Field(64, ge=1, le=4096)
+    """Most tokens of the teacher's answer; one that is cut off there is not learnt."""
+    timeout_s: float = Field(120, gt=0, le=3600)
+    """Longest time for one answer of the teacher."""
     reference_rows: bool = True
     """Learn the reference answers beside the teacher's: the rows made by rule and from the train cases."""
 
@@ -40,8 +51,15 @@ class LogitSpec(Spec):
     """Of the student's sampling."""
     max_new_tokens: int = Field(32, ge=1, le=4096)
     """Most tokens that the student answers with."""
-    training: TrainSpec = TrainSpec()
-    """Rate, epochs, batches and checkpoints of this step."""
+    training: TrainSpec = FULL
+    """Rate, epochs, batches and checkpoints of this step; method full, rows neither packed nor looked at on the way."""
+
+    @model_validator(mode="after")
+    def _is_plain(self) -> Self:
+        training = self.training
+        if training.method != "full" or training.packing or training.evaluation_steps or training.preference:
+            raise ValueError("training: logits need method full, without packing, evaluation_steps and preference")
+        return self
 
 
 class DistillSpec(Spec):
@@ -53,8 +71,11 @@ class DistillSpec(Spec):
     """`tuned`: the model that this run fine-tunes; else a folder, a Hugging Face id, or an endpoint."""
     least_ratio: float = Field(4, ge=1)
     """Least number of the teacher's parameters for each of the student's."""
-    training: TrainSpec = TrainSpec()
-    """How the student learns answers: the teacher's, and, to compare, the reference ones without a teacher."""
+    data: DataSpec | None = None
+    """How the rows are made that the student is taught on. None: as for the teacher (section `training_data`)."""
+    training: TrainSpec = FULL
+    """How the student learns answers: the teacher's, and, to compare, the reference ones without a teacher; method
+    full."""
     sequence: SequenceSpec | None = SequenceSpec()
     """Learn from the teacher's answers; null leaves this step out."""
     logits: LogitSpec | None = LogitSpec()
@@ -66,6 +87,10 @@ class DistillSpec(Spec):
 
     @model_validator(mode="after")
     def _can_be_done(self) -> Self:
+        if self.training.method != "full":
+            raise ValueError(
+                f"training.method {self.training.method}: all weights of a student are trained, write full"
+            )
         if self.sequence is None and self.logits is None:
             raise ValueError("sequence and logits are both null: the student would learn nothing from the teacher")
         if isinstance(self.teacher, TeacherEndpoint) and self.logits is not None:

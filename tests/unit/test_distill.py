@@ -13,17 +13,22 @@ from pydantic import ValidationError
 
 from infra.errors import InputError, SetupError
 from models.base import SHIPPED
-from models.training.batches import IGNORED, prepare
+from models.training.batches import IGNORED
+from models.training.dataset import Dataset
 from models.training.distill import DistillReport, distill_logits
 from models.training.distill_batches import Collator, examples
 from models.training.distill_pair import check_ratio, check_same_tokens, count_parameters
 from models.training.distill_spec import DistillSpec, LogitSpec, TeacherEndpoint
-from tests.unit.test_training import SPEC, _poison, content, make_base, rows
+from models.training.sft import Prepared, prepare
+from models.training.spec import TrainSpec
+from models.training.watching import Step
+from tests.unit.tiny_model import content, make_base, rows
 
-LOGITS = LogitSpec(on_policy=0.5, max_new_tokens=6, training=SPEC.model_copy(update={"epochs": 2}))
+TRAINING = TrainSpec(method="full", learning_rate=0.01, epochs=2, batch_size=4, checkpoint_steps=2, max_length=128)
+LOGITS = LogitSpec(on_policy=0.5, max_new_tokens=6, training=TRAINING)
 
 
-def other_weights(source: Path, folder: Path) -> Path:
+def other_weights(source: Path, folder: Path, noise: float = 0.1) -> Path:
     """The model of `source` with noise on its weights."""
     import torch
     from safetensors.torch import load_file, save_file
@@ -33,7 +38,7 @@ def other_weights(source: Path, folder: Path) -> Path:
         (folder / path.name).write_bytes(path.read_bytes())
     torch.manual_seed(1)
     tensors = load_file(source / "model.safetensors")
-    noisy = {name: tensor + 0.1 * torch.randn_like(tensor) for name, tensor in tensors.items()}
+    noisy = {name: tensor + noise * torch.randn_like(tensor) for name, tensor in tensors.items()}
     save_file(noisy, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
@@ -99,19 +104,12 @@ def test_a_killed_run_ends_in_the_same_bytes(
     student: Path, teacher: Path, distilled: DistillReport, tmp_path: Path
 ) -> None:
     """kill -9 after the third step, with sampled replies before and after it, and a new start."""
-    child = subprocess.Popen(
+    killed = subprocess.run(
         [sys.executable, __file__, str(student), str(teacher), str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
+        check=False,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert child.stdout is not None
-    for line in child.stdout:
-        if line.strip() == "step 3":
-            child.send_signal(signal.SIGKILL)
-            break
-    assert child.wait(60) == -signal.SIGKILL
-    child.stdout.close()
+    assert killed.returncode == -signal.SIGKILL
     resumed = distill(student, teacher, tmp_path)
     assert resumed.resumed_from_step == 2
     assert content(resumed.student) == content(distilled.student)
@@ -125,17 +123,20 @@ def test_other_seeds_sample_other_replies(
     assert distill(student, teacher, tmp_path, spec).losses != distilled.losses
 
 
+def prepared(base: Path, count: int, epochs: int) -> Prepared:
+    return prepare(base, Dataset(rows(count)), TRAINING.model_copy(update={"epochs": epochs}))
+
+
 def test_prompts_end_where_a_reply_begins(teacher: Path) -> None:
     """A batch holds whole rows, labels on the answers alone, and prompts up to one of the answers."""
-    some = rows(4)
-    prepared = prepare(teacher, some, 2, 4, 128, 0)
-    made = examples(prepared, 0)
+    ready = prepared(teacher, 4, 2)
+    made = examples(ready.rows, ready.order, 0)
     assert len(made) == 8
     for row in made:
         place = row["prompt_length"]
         assert row["labels"][place] != IGNORED
         assert row["labels"][place - 1] == IGNORED
-        assert prepared.tokenizer.decode(row["input_ids"][:place]).endswith("<|assistant|>")
+        assert ready.coder.tokenizer.decode(row["input_ids"][:place]).endswith("<|assistant|>")
     batch = Collator(0)(made[:4])
     assert batch["input_ids"].shape == batch["labels"].shape == batch["attention_mask"].shape
     for place, row in enumerate(made[:4]):
@@ -146,8 +147,8 @@ def test_prompts_end_where_a_reply_begins(teacher: Path) -> None:
 
 
 def test_every_reply_of_a_row_is_asked_for(teacher: Path) -> None:
-    prepared = prepare(teacher, rows(1), 20, 4, 128, 0)
-    assert len({row["prompt_length"] for row in examples(prepared, 0)}) == 2
+    ready = prepared(teacher, 1, 20)
+    assert len({row["prompt_length"] for row in examples(ready.rows, ready.order, 0)}) == 2
 
 
 def test_parameters_are_counted_from_headers(teacher: Path) -> None:
@@ -196,10 +197,19 @@ def test_a_head_of_another_size_cannot_be_compared(teacher: Path, tmp_path: Path
 
 def test_a_loss_that_is_no_number_stops_the_run(student: Path, teacher: Path, tmp_path: Path) -> None:
     broken = other_weights(teacher, tmp_path / "broken")
-    _poison(broken / "model.safetensors")
-    with pytest.raises(InputError, match="loss is nan"):
+    poison(broken / "model.safetensors")
+    with pytest.raises(InputError, match=r"distillation\.logits\.training: loss is nan"):
         distill(student, broken, tmp_path / "work", LOGITS.model_copy(update={"on_policy": 0.0}))
     assert not (tmp_path / "work" / "student").exists()
+
+
+def poison(path: Path) -> None:
+    """Set one weight to infinity."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(path)
+    tensors["model.norm.weight"][0] = float("inf")
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def test_wrong_input_is_named(student: Path, teacher: Path, tmp_path: Path) -> None:
@@ -218,17 +228,20 @@ def test_an_endpoint_gives_answers_only() -> None:
         DistillSpec(sequence=None, logits=None)
 
 
-def _child(student: str, teacher: str, work: str) -> None:
-    """Distil, telling each step, until somebody kills this process."""
-    distill_logits(
-        Path(student),
-        Path(teacher),
-        rows(),
-        LOGITS,
-        Path(work),
-        lambda step, *_: print(f"step {step}", flush=True),  # noqa: T201
-    )
+def test_a_student_is_trained_in_full() -> None:
+    lora = TrainSpec(method="lora")
+    with pytest.raises(ValidationError, match="write full"):
+        DistillSpec(training=lora)
+    for wrong in (lora, TRAINING.model_copy(update={"packing": True})):
+        with pytest.raises(ValidationError, match="logits need method full"):
+            LogitSpec(training=wrong)
+
+
+def kill_itself(step: Step) -> None:
+    """kill -9 after the third step, so that nothing can be tidied up."""
+    if step.step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    _child(*sys.argv[1:])
+    distill_logits(Path(sys.argv[1]), Path(sys.argv[2]), rows(), LOGITS, Path(sys.argv[3]), kill_itself)
