@@ -22,7 +22,7 @@ from models.serving.answerer import GatewaySpec
 from models.serving.vllm import EngineSpec
 from models.training.data import DataSpec
 from models.training.distill_spec import DistillSpec
-from models.training.sft import TrainSpec
+from models.training.spec import TrainSpec
 from tasks.measuring import AskSpec
 from tasks.releasing import NightSpec
 from tasks.reranking import RerankerSpec

@@ -25,11 +25,10 @@ from tasks.distilling import (
     choose_student,
     distill_student,
     judge_student,
-    train_student,
 )
 from tasks.measuring import AskSpec
 from tasks.releasing import retire_engines
-from tasks.training import ModelSpec, take_model
+from tasks.training import ModelSpec, finetune_adapter, take_model
 
 CHOICES, FINAL = ["validation"], ["gate"]
 """Splits that the student's step is chosen on, and those that all are compared on at the end."""
@@ -81,8 +80,8 @@ def student_stages(
             asking=run.policy.section("asking", AskSpec),
             spec=spec.sequence,
         ).refs["dataset"]
-        trained = run.run(train_student, "distill-sequence", student=student, dataset=rows, spec=spec.training)
-        student = made["sequence"] = trained.refs["model"]
+        trained = run.run(finetune_adapter, "distill-sequence", base=student, dataset=rows, spec=spec.training)
+        student = made["sequence"] = trained.refs["merged"]
     if spec.logits is not None and logits is not None:
         matched = run.run(
             distill_student, "distill-logits", student=student, teacher=logits, dataset=rows, spec=spec.logits
@@ -106,7 +105,7 @@ def distill_stages(run: Recording, spec: DistillRunSpec) -> None:
     rows = row_stages(run, wanted.data or spec.data or run.policy.section("training_data", DataSpec), "student-rows")
     made = student_stages(run, wanted, rows, teacher, logits)
     student = run.ref("take-student", "model")
-    alone = run.run(train_student, ALONE, student=student, dataset=rows, spec=wanted.training).refs["model"]
+    alone = run.run(finetune_adapter, ALONE, base=student, dataset=rows, spec=wanted.training).refs["merged"]
     models = {TEACHER: teacher, STUDENT: _chosen(run, made, wanted.metric), ALONE: bundle(run, ModelPart(base=alone))}
     compare_stages(run, wanted, models)
 

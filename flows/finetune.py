@@ -9,7 +9,7 @@ from infra.store import ArtifactRef
 from models.answering.guardrails import GuardPolicy
 from models.answering.pipeline import AnswerSpec
 from models.training.data import DataSpec
-from models.training.sft import TrainSpec
+from models.training.spec import TrainSpec
 from tasks.training import finetune_adapter, make_rows
 
 

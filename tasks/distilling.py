@@ -1,7 +1,5 @@
 """Tasks of distillation: the pair is checked, the teacher asked, the student trained, and all of them compared."""
 
-from pathlib import Path
-
 from evaluation.keeping import (
     best_of,
     decide_kept,
@@ -25,8 +23,6 @@ from models.training.dataset import Dataset, read_dataset, write_dataset
 from models.training.distill import distill_logits
 from models.training.distill_pair import check_ratio, check_same_tokens, count_parameters
 from models.training.distill_spec import DistillSpec, LogitSpec, SequenceSpec, TeacherEndpoint
-from models.training.sft import train
-from models.training.spec import TrainSpec
 from models.training.teacher import counted, prompts_of, teach
 from models.training.teacher_engine import ask_engine
 from tasks.measuring import AskSpec, cases_of, deployer, load_of, scores_of
@@ -34,11 +30,14 @@ from tasks.policy import StageResult, artifact_store, progress_logger, stage, st
 
 TEACHER, STUDENT, ALONE = "teacher", "student", "student-alone"
 """Names of the three that are compared."""
-PAIR = ("models/training/distill_pair.py",)
-TRAINING = ("models/training",)
+TRAINING = (
+    *(f"models/training/distill{part}.py" for part in ("", "_batches")),
+    *(f"models/training/{name}.py" for name in ("sft", "batches", "methods", "running", "watching", "adapters")),
+)
+"""Modules that decide the weights of a student."""
 
 
-@stage(*PAIR)
+@stage("models/training/distill_pair.py")
 def check_student(student: ArtifactRef, teacher: ArtifactRef | None, spec: DistillSpec) -> StageResult:
     """The student is small enough for the teacher, and shares its tokens where logits are compared."""
     store = artifact_store()
@@ -91,48 +90,18 @@ def placed(teacher: Release | TeacherEndpoint, engine: EngineSpec) -> Placement:
     return deployer(engine).ensure([teacher])[teacher.digest]
 
 
-def _work_folder(name: str, spec: TrainSpec | LogitSpec, *inputs: ArtifactRef) -> Path:
-    """Where a training keeps its checkpoints: the same inputs find the same folder after a crash."""
-    key = stage_key(name, TRAINING, {"spec": spec, "inputs": list(inputs)})
-    return settings().home / "work" / key
-
-
-@stage(*TRAINING, timeout_s=6 * 3600)
-def train_student(student: ArtifactRef, dataset: ArtifactRef, spec: TrainSpec) -> StageResult:
-    """All weights of the student trained on the answers of a dataset; goes on from a killed run's last checkpoint."""
-    store = artifact_store()
-    progress = progress_logger("train-student", "steps")
-    made = train(
-        store.open(student),
-        read_dataset(store.open(dataset)),
-        spec,
-        _work_folder("train-student", spec, student, dataset),
-        lambda step: progress(step.number, step.steps),
-    )
-    assert made.merged is not None, "method full leaves a whole model"
-    return StageResult(
-        refs={"model": store.put("model", made.merged)},
-        computed=made.steps - made.resumed_from_step,
-        total=made.steps,
-        metrics={"rows": made.rows, "tokens_per_second": made.tokens_per_second, "final_loss": made.losses[-1][1]},
-        params={name: str(value) for name, value in spec.model_dump(mode="json").items()},
-        notes=made.notes,
-        curve=made.losses,
-    )
-
-
 @stage(*TRAINING, timeout_s=6 * 3600)
 def distill_student(student: ArtifactRef, teacher: ArtifactRef, dataset: ArtifactRef, spec: LogitSpec) -> StageResult:
     """The student trained towards the teacher's logits; goes on from a killed run's last checkpoint."""
-    store = artifact_store()
+    store, inputs = artifact_store(), [student, teacher, dataset]
     progress = progress_logger("distill-student", "steps")
     made = distill_logits(
         store.open(student),
         store.open(teacher),
         read_dataset(store.open(dataset)).rows,
         spec,
-        _work_folder("distill-student", spec, student, teacher, dataset),
-        lambda step: progress(step.number, step.steps),
+        settings().home / "work" / stage_key("distill-student", TRAINING, {"spec": spec, "inputs": inputs}),
+        lambda step: progress(step.step, step.steps),
     )
     return StageResult(
         refs={"model": store.put("model", made.student)},

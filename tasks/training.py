@@ -18,7 +18,9 @@ from models.prompts import Prompt, load_prompt, store_prompt
 from models.quantize import Quantized, QuantSpec, quantize
 from models.training.data import DataSpec, RowMaker
 from models.training.dataset import Dataset, read_dataset, write_dataset
-from models.training.sft import TrainSpec, train_adapter
+from models.training.sft import train
+from models.training.spec import TrainSpec
+from models.training.watching import Step
 from models.types import Case
 from tasks.corpus import chunks_of, splits_of
 from tasks.indexing import ACCESS
@@ -124,33 +126,38 @@ def make_rows(
     )
 
 
+TRAINING = tuple(
+    f"models/training/{name}.py" for name in ("sft", "batches", "methods", "running", "watching", "adapters")
+)
+"""Modules that decide the weights of a training."""
+
+
 def _work_folder(name: str, *inputs: ArtifactRef) -> Path:
     """Where a long stage keeps its checkpoints: the same inputs find the same folder after a crash."""
-    key = stage_key(name, ("models/training/sft.py",), {"inputs": list(inputs)})
+    key = stage_key(name, TRAINING, {"inputs": list(inputs)})
     return settings().home / "work" / key
 
 
-@stage("models/training/sft.py", timeout_s=6 * 3600)
+@stage(*TRAINING, timeout_s=6 * 3600)
 def finetune_adapter(base: ArtifactRef, dataset: ArtifactRef, spec: TrainSpec) -> StageResult:
-    """QLoRA on the base; resumes from the last checkpoint of a killed run."""
+    """The base trained on the dataset's rows; resumes from the last checkpoint of a killed run."""
     store = artifact_store()
-    rows = read_dataset(store.open(dataset)).rows
     report_progress = progress_logger("finetune", "steps")
     work = _work_folder(f"finetune-{spec.model_dump_json()}", base, dataset)
 
-    def report(step: int, steps: int, _loss: float) -> None:
-        report_progress(step, steps)
+    def report(step: Step) -> None:
+        report_progress(step.step, step.steps)
 
-    made = train_adapter(store.open(base), rows, spec, work, report)
-    adapter, merged = store.put("adapter", made.adapter), store.put("model", made.merged)
+    made = train(store.open(base), read_dataset(store.open(dataset)), spec, work, report)
+    folders = {"adapter": ("adapter", made.adapter), "merged": ("model", made.merged)}
     resumed = [f"resumed from step {made.resumed_from_step}"] if made.resumed_from_step else []
     return StageResult(
-        refs={"adapter": adapter, "merged": merged},
+        refs={name: store.put(kind, folder) for name, (kind, folder) in folders.items() if folder},
         computed=made.steps - made.resumed_from_step,
         total=made.steps,
         metrics={"tokens": made.tokens, "tokens_per_second": made.tokens_per_second, "final_loss": made.losses[-1][1]},
         params={name: str(value) for name, value in spec.model_dump(mode="json").items()},
-        notes=resumed,
+        notes=[*resumed, *made.notes],
         curve=made.losses,
     )
 

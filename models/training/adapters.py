@@ -1,12 +1,13 @@
-"""LoRA adapters on disk: the same bytes for the same weights, and merged into the base they were trained on."""
+"""Adapters on disk: the same bytes for the same weights, and merged into the base they were trained on, no other."""
 
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from infra.errors import SetupError
+from infra.errors import InputError, SetupError
 from infra.store import folder_manifest, value_digest, write_atomic
+from models.weights import check_whole
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -18,12 +19,31 @@ def base_name(base_folder: Path) -> str:
 
 
 def check_model_folder(folder: Path) -> None:
-    """Raise SetupError unless `folder` holds a model with safetensors weights and a tokenizer."""
+    """Check that `folder` holds a model: safetensors weights and a tokenizer.
+
+    Raises: SetupError where something is missing; InputError naming a weights file that is cut off or damaged.
+    """
     if not folder.is_dir():
         raise SetupError(f"{folder}: no model folder; download the model there or correct the path")
     missing = [name for name in ("config.json", "tokenizer_config.json") if not (folder / name).is_file()]
     if missing or not list(folder.glob("*.safetensors")):
         raise SetupError(f"{folder}: not a model folder, {missing[0] if missing else '*.safetensors'} is missing")
+    for path in sorted(folder.glob("*.safetensors")):
+        check_whole(path)
+
+
+def check_adapter(adapter_folder: Path, base_folder: Path) -> None:
+    """Check that an adapter is whole and was trained on this very base. Raises: InputError naming file or bases."""
+    if not (adapter_folder / CONFIG).is_file():
+        raise InputError(f"{adapter_folder}: no adapter, {CONFIG} is missing")
+    check_whole(adapter_folder / WEIGHTS)
+    made_for = json.loads((adapter_folder / CONFIG).read_text("utf-8")).get("base_model_name_or_path")
+    base = base_name(base_folder)
+    if made_for != base:
+        raise InputError(
+            f"{adapter_folder}: the adapter was made for {made_for}, not for {base} in {base_folder};"
+            " take the base that it was trained on, or train it again"
+        )
 
 
 def _plain(value: Any) -> Any:
@@ -67,15 +87,23 @@ def merge_adapter(base_folder: Path, adapter_folder: Path, out_folder: Path) -> 
     """Add the adapter to the bf16 base and save the sum as bf16 safetensors with tokenizer and chat template.
 
     The sum is taken in float32 and rounded once. Never merged into a 4-bit base: the result would stay 4-bit.
+    Raises: InputError for an adapter of another base, and for a weights file that is cut off.
     """
+    check_adapter(adapter_folder, base_folder)
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32, local_files_only=True)
-    merged = PeftModel.from_pretrained(base, adapter_folder).merge_and_unload().to(torch.bfloat16)
+    save_model(PeftModel.from_pretrained(base, adapter_folder).merge_and_unload(), base_folder, out_folder)
+
+
+def save_model(model: Any, base_folder: Path, out_folder: Path) -> None:
+    """Save a whole model as bf16 safetensors, with the tokenizer and chat template of its base."""
+    import torch
+
     out_folder.mkdir(parents=True, exist_ok=True)
-    merged.save_pretrained(out_folder)
+    model.to(torch.bfloat16).save_pretrained(out_folder)
     copy_tokenizer(base_folder, out_folder)
     make_readable(out_folder)
 

@@ -1,54 +1,23 @@
-"""Supervised fine-tuning: QLoRA (NF4) or LoRA on answers only, resumable after kill -9, merged into the bf16 base."""
+"""Supervised fine-tuning by trl: every method, on answers only, resumable after kill -9, merged into the bf16 base."""
 
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from infra.errors import InputError
-from infra.settings import Spec
 from infra.store import value_digest
-from models.training.adapters import base_name, check_model_folder, merge_adapter, save_adapter
-from models.training.batches import Prepared, chat_of, check_labels, prepare
-from models.training.checkpoints import last_whole, seal
+from models.training.adapters import base_name, check_model_folder, merge_adapter, save_adapter, save_model
+from models.training.batches import Coder, Encoded, examples, fitting, packs, row_order
+from models.training.dataset import Dataset
+from models.training.methods import adapter_of, open_base, train_in_float32
 from models.training.quiet import one_thread, quiet_libraries
-from models.training.rows import TrainingRow
-
-Progress = Callable[[int, int, float], None]
-"""Called after each optimizer step with (step, steps in all, loss)."""
-
-
-class TrainSpec(Spec):
-    """How the adapter is trained."""
-
-    method: Literal["qlora", "lora"] = "qlora"
-    """qlora holds the frozen base in 4 bits (NF4, double quantization); lora holds it in bf16."""
-    rank: int = Field(16, ge=1, le=16)
-    """Rank of the adapter matrices; the engine serves adapters up to rank 16."""
-    alpha: int = Field(32, ge=1, le=256)
-    """Scale of the adapter: its product is multiplied by alpha / rank."""
-    learning_rate: float = Field(1e-3, gt=0, le=0.1)
-    """Peak learning rate of AdamW; it rises linearly over the warm-up and falls along a cosine to zero."""
-    epochs: int = Field(2, ge=1, le=100)
-    """How often every row is seen."""
-    batch_size: int = Field(8, ge=1, le=512)
-    """Rows in one forward pass."""
-    gradient_accumulation: int = Field(1, ge=1, le=256)
-    """Forward passes in one optimizer step."""
-    max_length: int = Field(1024, ge=64, le=131072)
-    """Longest row in tokens; longer rows are left out and counted."""
-    warmup_share: float = Field(0.1, ge=0, lt=1)
-    """Share of the steps in which the learning rate rises."""
-    weight_decay: float = Field(0.0, ge=0, le=1)
-    """AdamW weight decay on the adapter."""
-    seed: int = Field(0, ge=0)
-    """Seed of the adapter's start and of the row order."""
-    checkpoint_steps: int = Field(20, ge=1)
-    """Optimizer steps between two checkpoints; a killed run goes on from the last whole one."""
+from models.training.running import Batch, arguments, run
+from models.training.spec import TrainSpec
+from models.training.watching import Progress, Watch, callback, validation_losses
 
 
 class TrainReport(BaseModel):
@@ -56,188 +25,183 @@ class TrainReport(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    adapter: Path
-    """Folder that an engine loads as LoRA."""
-    merged: Path
-    """Folder of the whole model in bf16."""
+    adapter: Path | None
+    """Folder of the adapter; None where every weight was trained. lora and qlora: an engine loads it as LoRA."""
+    merged: Path | None
+    """Folder of the whole model in bf16; None for prefix tuning, which no weight can hold."""
     rows: int
     rows_too_long: int
     steps: int
+    """Optimizer steps done; fewer than planned where the run stopped early."""
     tokens: int
-    """Tokens of all rows, epochs counted."""
+    """Tokens of the rows seen, epochs counted."""
     tokens_per_second: float
     losses: list[tuple[int, float]]
     """(step, loss on the answers in nats a token), also those of a run before the kill."""
+    validation_losses: list[tuple[int, float]] = []
+    best_step: int | None = None
+    """The step whose weights were taken; None: the last."""
+    trained_parameters: int
     seconds: float
     resumed_from_step: int = 0
+    notes: list[str] = []
+    """What a person should know: what stood in for what, where memory ran out, why it ended."""
 
 
-def train_adapter(
-    base_folder: Path, rows: Sequence[TrainingRow], spec: TrainSpec, work_folder: Path, progress: Progress
-) -> TrainReport:
-    """Train an adapter on `rows` and merge it: `work_folder/adapter` and `work_folder/merged`.
+class Prepared(NamedTuple):
+    """Rows as tokens and the order in which they are seen: groups of rows, one row each unless packed."""
+
+    rows: list[Encoded]
+    validation: list[Encoded]
+    order: list[list[int]]
+    coder: Coder
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(self.rows[index].ids) for group in self.order for index in group)
+
+
+def train(base_folder: Path, dataset: Dataset, spec: TrainSpec, work_folder: Path, progress: Progress) -> TrainReport:
+    """Train by `spec.method` on `dataset.rows`: `work_folder/adapter`, `work_folder/merged`, or both.
 
     On a CPU the same inputs give the same bytes, also when the run was killed and started again on its work folder.
-    Raises: SetupError for a base folder that is no model; InputError for rows that cannot be learnt from, a chat
-    template that does not mark the answers, and a loss that is no longer a number.
+    Raises: SetupError for a base folder that is no model and for too little memory; InputError for rows that cannot be
+    learnt from, a chat template that does not mark the answers, a damaged weights file, and a run that went wrong.
     """
     check_model_folder(base_folder)
-    if not rows:
+    if not dataset.rows:
         raise InputError("training: no rows to learn from; check the train split of the cases and the corpus questions")
     work_folder.mkdir(parents=True, exist_ok=True)
     with quiet_libraries(), one_thread():
         started = time.monotonic()
         base = base_name(base_folder)
-        identity = value_digest([base, spec.model_dump(), [row.model_dump() for row in rows]])
-        prepared = prepare(base_folder, rows, spec.epochs, spec.batch_size, spec.max_length, spec.seed)
-        trainer = _trainer(base_folder, prepared, spec, work_folder, _watcher(progress, identity))
-        check_labels(trainer.train_dataset, prepared)
-        resumed = last_whole(work_folder, identity)
-        training = time.monotonic()
-        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-        trained = time.monotonic() - training
-        adapter, merged = _fresh(work_folder / "adapter"), _fresh(work_folder / "merged")
-        save_adapter(trainer.model, adapter, base)
-        merge_adapter(base_folder, adapter, merged)
-    first = int(resumed.name.rpartition("-")[2]) if resumed else 0
-    share = 1 - first / max(trainer.state.max_steps, 1)
+        parts = [[row.model_dump() for row in part] for part in (dataset.rows, dataset.validation)]
+        identity = value_digest([base, spec.model_dump(exclude={"preference"}), *parts])
+        prepared = prepare(base_folder, dataset, spec)
+        ran = run(
+            lambda batch: trainer_of(base_folder, prepared, spec, batch, work_folder, progress, identity),
+            spec,
+            "training",
+            work_folder,
+            identity,
+        )
+        adapter, merged = _saved(ran.trainer.model, base_folder, base, spec, work_folder)
+    state, notes = ran.trainer.state, [*prepared.coder.notes, *ran.notes, *_endings(ran.trainer, prepared, spec)]
+    done = state.global_step / max(state.max_steps, 1)
+    here = (state.global_step - ran.resumed_from_step) / max(state.max_steps, 1)
     return TrainReport(
         adapter=adapter,
         merged=merged,
         rows=len(prepared.rows),
-        rows_too_long=len(rows) - len(prepared.rows),
-        steps=trainer.state.max_steps,
-        tokens=prepared.tokens,
-        tokens_per_second=prepared.tokens * share / trained,
-        losses=[(entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry],
+        rows_too_long=len(dataset.rows) - len(prepared.rows),
+        steps=state.global_step,
+        tokens=round(prepared.tokens * done),
+        tokens_per_second=prepared.tokens * here / ran.seconds,
+        losses=[(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry],
+        validation_losses=validation_losses(state.log_history),
+        best_step=state.best_global_step if spec.patience else None,
+        trained_parameters=sum(p.numel() for p in ran.trainer.model.parameters() if p.requires_grad),
         seconds=time.monotonic() - started,
-        resumed_from_step=first,
+        resumed_from_step=ran.resumed_from_step,
+        notes=notes,
     )
 
 
-def _fresh(folder: Path) -> Path:
+def prepare(base_folder: Path, dataset: Dataset, spec: TrainSpec) -> Prepared:
+    """Encode the rows, leave out what is too long, and fix their order."""
+    coder = Coder(base_folder)
+    rows = fitting(coder, dataset.rows, spec.max_length)
+    validation = fitting(coder, dataset.validation, spec.max_length) if spec.evaluation_steps else []
+    lengths = [len(row.ids) for row in rows]
+    if spec.packing:
+        order = packs(lengths, spec.epochs, spec.max_length, spec.seed)
+    else:
+        order = [[index] for index in row_order(lengths, spec.epochs, spec.batch_size, spec.seed)]
+    return Prepared(rows, validation, order, coder)
+
+
+def trainer_of(
+    base_folder: Path,
+    prepared: Prepared,
+    spec: TrainSpec,
+    batch: Batch,
+    work_folder: Path,
+    progress: Progress,
+    identity: str,
+) -> Any:
+    """The trl trainer over prepared rows; what it trains is held in float32."""
+    from datasets import Dataset as Rows
+    from transformers import PrinterCallback
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    looks = bool(spec.evaluation_steps and prepared.validation)
+    stops = bool(looks and spec.patience)
+    steps = math.ceil(len(prepared.order) / (batch.size * batch.accumulation))
+    shared = arguments(spec, batch, work_folder, spec.rate, steps)
+    if stops:
+        shared |= {"save_steps": spec.evaluation_steps, "load_best_model_at_end": True}
+        shared |= {"metric_for_best_model": "eval_loss", "greater_is_better": False}
+    config = SFTConfig(
+        **shared,
+        weight_decay=spec.weight_decay,
+        max_length=None,
+        padding_free=spec.packing,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        eval_strategy="steps" if looks else "no",
+        eval_steps=spec.evaluation_steps or None,
+    )
+    model = open_base(base_folder, spec.method)
+    patience = spec.patience if stops else 0
+    watch = Watch(progress, identity, spec, "training", patience, spec.least_improvement)
+    alone = [[index] for index in range(len(prepared.validation))]
+    trainer: Any = SFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=Rows.from_list(examples(prepared.rows, prepared.order, packed=spec.packing)),
+        eval_dataset=Rows.from_list(examples(prepared.validation, alone, packed=False)) if looks else None,
+        processing_class=prepared.coder.tokenizer,
+        peft_config=adapter_of(model, spec),
+        callbacks=[callback(watch)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    train_in_float32(trainer.model)
+    return trainer
+
+
+def _endings(trainer: Any, prepared: Prepared, spec: TrainSpec) -> list[str]:
+    """How early stopping ended, where it was asked for."""
+    state = trainer.state
+    if spec.evaluation_steps and not prepared.validation:
+        return ["no validation rows: nothing was looked at while the training ran, and nothing could stop it early"]
+    if not spec.patience:
+        return []
+    taken = f"the weights of step {state.best_global_step} were taken, validation loss {state.best_metric:.4f}"
+    if state.global_step < state.max_steps:
+        return [f"stopped early at step {state.global_step} of {state.max_steps}; {taken}"]
+    return [f"ran to its end; {taken}"]
+
+
+def _saved(
+    model: Any, base_folder: Path, base: str, spec: TrainSpec, work_folder: Path
+) -> tuple[Path | None, Path | None]:
+    """The adapter and the whole model on disk; what a method has no form for is None."""
+    merged = fresh(work_folder / "merged")
+    if spec.method == "full":
+        save_model(model, base_folder, merged)
+        return None, merged
+    adapter = fresh(work_folder / "adapter")
+    save_adapter(model, adapter, base)
+    if spec.method == "prefix":
+        merged.rmdir()
+        return adapter, None
+    merge_adapter(base_folder, adapter, merged)
+    return adapter, merged
+
+
+def fresh(folder: Path) -> Path:
     """The folder, emptied of what a killed run may have left."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir()
     return folder
-
-
-def _base_model(base_folder: Path, spec: TrainSpec) -> Any:
-    """The frozen base: in NF4 with double quantization, or in bf16."""
-    import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.utils.quantization_config import BitsAndBytesConfig
-
-    quantization: Any = BitsAndBytesConfig
-    four_bit = quantization(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
-    return AutoModelForCausalLM.from_pretrained(
-        base_folder,
-        dtype=torch.bfloat16,
-        device_map={"": "cuda:0" if torch.cuda.is_available() else "cpu"},
-        quantization_config=four_bit if spec.method == "qlora" else None,
-        local_files_only=True,
-    )
-
-
-def _linear_layers(model: Any) -> list[str]:
-    """Names of the linear layers inside the blocks (`q_proj`, `down_proj`, …), all but the head."""
-    import torch
-
-    head = model.get_output_embeddings()
-    layers = (
-        name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not head
-    )
-    return sorted({name.rpartition(".")[2] for name in layers})
-
-
-def _trainer(base_folder: Path, prepared: Prepared, spec: TrainSpec, work_folder: Path, watcher: Any) -> Any:
-    """The trl trainer, its data tokenized and its adapter in float32 (bf16 would lose small steps)."""
-    import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import PrinterCallback
-    from trl.trainer.sft_config import SFTConfig
-    from trl.trainer.sft_trainer import SFTTrainer
-
-    chats = [{"messages": chat_of(prepared.rows[index])} for index in prepared.order]
-    steps = math.ceil(len(chats) / (spec.batch_size * spec.gradient_accumulation))
-    config = SFTConfig(
-        output_dir=str(work_folder),
-        assistant_only_loss=True,
-        max_length=spec.max_length,
-        num_train_epochs=1,
-        train_sampling_strategy="sequential",
-        per_device_train_batch_size=spec.batch_size,
-        gradient_accumulation_steps=spec.gradient_accumulation,
-        gradient_checkpointing=False,
-        learning_rate=spec.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=round(steps * spec.warmup_share),
-        weight_decay=spec.weight_decay,
-        optim="adamw_torch",
-        bf16=True,
-        use_cpu=not torch.cuda.is_available(),
-        seed=spec.seed,
-        save_strategy="steps",
-        save_steps=spec.checkpoint_steps,
-        save_only_model=False,
-        save_total_limit=2,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-    )
-    model = _base_model(base_folder, spec)
-    adapter = LoraConfig(
-        r=spec.rank,
-        lora_alpha=spec.alpha,
-        lora_dropout=0.0,
-        target_modules=_linear_layers(model),
-        task_type="CAUSAL_LM",
-    )
-    try:
-        trainer: Any = SFTTrainer(
-            model=model,
-            args=config,
-            train_dataset=Dataset.from_list(chats),
-            processing_class=prepared.tokenizer,
-            peft_config=adapter,
-            callbacks=[watcher],
-        )
-    except (ValueError, RuntimeError) as error:
-        if "template" in str(error) or "assistant" in str(error):
-            raise InputError(f"{base_folder}: chat template without {{% generation %}} marks: {error}") from error
-        raise
-    trainer.remove_callback(PrinterCallback)
-    for parameter in trainer.model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.float32)
-    return trainer
-
-
-def _watcher(progress: Progress, identity: str) -> Any:
-    """Callback of the trainer: reports steps, stops at a loss that is no number, seals checkpoints."""
-    from transformers import TrainerCallback
-
-    class Watcher(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-            if not logs or "loss" not in logs:
-                return
-            if not math.isfinite(logs["loss"]) or not math.isfinite(logs.get("grad_norm", 0.0)):
-                raise InputError(
-                    f"training: the loss is {logs['loss']} at step {state.global_step};"
-                    " lower training.learning_rate or look at the rows; nothing was kept"
-                )
-            progress(state.global_step, state.max_steps, logs["loss"])
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", identity)
-
-    return Watcher()

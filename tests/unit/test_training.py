@@ -1,83 +1,29 @@
 """Fine-tuning on a tiny model: what is learnt, what is saved, and a run that is killed."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.errors import InputError, SetupError
-from models.training.batches import IGNORED, check_labels, prepare, row_order
+from models.training import sft
+from models.training.batches import IGNORED, row_order
 from models.training.checkpoints import SEAL, last_whole, seal
+from models.training.dataset import Dataset
+from models.training.quiet import quiet_libraries
 from models.training.rows import TrainingRow
-from models.training.sft import TrainReport, TrainSpec, train_adapter
+from models.training.running import Batch
+from models.training.sft import TrainReport
+from models.training.spec import TrainSpec
 from models.types import Message
+from tests.unit.tiny_model import TEMPLATE, content, make_base, rows
 
-TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' }}"
-    "{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] + eos_token }}{% endgeneration %}"
-    "{% else %}{{ message['content'] }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
 SPEC = TrainSpec(rank=4, alpha=8, epochs=3, batch_size=4, checkpoint_steps=2, max_length=128, learning_rate=0.01)
-SPECIAL = ["<pad>", "<s>", "</s>", "<|system|>", "<|user|>", "<|assistant|>"]
-
-
-def rows(count: int = 16) -> list[TrainingRow]:
-    made = []
-    for number in range(count):
-        chat = (
-            Message(role="system", content="Answer from the passages."),
-            Message(role="user", content=f"[1] Gate {number}: opens at {number} o'clock.\n\nQuestion: When?"),
-            Message(role="assistant", content=f"{number} o'clock [1]"),
-            Message(role="user", content="Question: Who?"),
-            Message(role="assistant", content="The passages do not say."),
-        )
-        made.append(TrainingRow(messages=chat[: 3 if number % 3 else 5], source=f"case:{number}"))
-    return made
-
-
-def make_base(folder: Path, template: str = TEMPLATE) -> Path:
-    """A Llama of 40 thousand random parameters with its own tokenizer."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    texts = [message.content for row in rows() for message in row.messages]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", padding_side="left"
-    )
-    fast.chat_template = template
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
-        vocab_size=320, max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2,
-        pad_token_id=0,
-    )  # fmt: skip
-    model: Any = LlamaForCausalLM(config)
-    model.to(torch.bfloat16).save_pretrained(folder)
-    fast.save_pretrained(folder)
-    return folder
 
 
 def train(base: Path, work: Path, spec: TrainSpec = SPEC, some: list[TrainingRow] | None = None) -> TrainReport:
-    return train_adapter(base, some or rows(), spec, work, lambda *_: None)
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return sft.train(base, Dataset(some or rows()), spec, work, lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -100,19 +46,15 @@ def test_the_loss_falls_and_every_step_is_reported(trained: TrainReport) -> None
 
 def test_exactly_the_answers_are_learnt(base: Path, tmp_path: Path) -> None:
     """The labels of the trainer's own data, decoded, are the assistant's words and the end token."""
-    from models.training import sft
-    from models.training.quiet import quiet_libraries
-
     some = rows(4)
     with quiet_libraries():
-        prepared = prepare(base, some, SPEC.epochs, SPEC.batch_size, SPEC.max_length, SPEC.seed)
-        trainer = sft._trainer(base, prepared, SPEC, tmp_path, sft._watcher(lambda *_: None, "x"))
+        prepared = sft.prepare(base, Dataset(some), SPEC)
+        trainer = sft.trainer_of(base, prepared, SPEC, Batch(4, 1), tmp_path, lambda _: None, "x")
         data: Any = trainer.train_dataset
-    check_labels(data, prepared)
-    for place, index in enumerate(prepared.order):
+    for place, (index,) in enumerate(prepared.order):
         learnt = [label for label in data[place]["labels"] if label != IGNORED]
         answers = [message.content for message in some[index].messages if message.role == "assistant"]
-        assert prepared.tokenizer.decode(learnt) == "".join(f"{answer}</s>" for answer in answers)
+        assert prepared.coder.tokenizer.decode(learnt) == "".join(f"{answer}</s>" for answer in answers)
 
 
 def test_a_template_that_marks_too_much_is_refused(tmp_path: Path) -> None:
@@ -177,7 +119,7 @@ def test_a_loss_that_is_no_number_stops_the_run(base: Path, tmp_path: Path) -> N
     for path in base.iterdir():
         (broken / path.name).write_bytes(path.read_bytes())
     _poison(broken / "model.safetensors")
-    with pytest.raises(InputError, match=r"learning_rate.*nothing was kept"):
+    with pytest.raises(InputError, match=r"learning_rate.*no checkpoint"):
         train(broken, tmp_path / "work", spec)
     assert not (tmp_path / "work" / "adapter").exists()
 
@@ -202,7 +144,7 @@ def test_rows_that_do_not_fit_are_left_out_and_counted(base: Path, tmp_path: Pat
 
 def test_wrong_input_is_named(base: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no rows"):
-        train_adapter(base, [], SPEC, tmp_path, lambda *_: None)
+        sft.train(base, Dataset([]), SPEC, tmp_path, lambda _: None)
     with pytest.raises(SetupError, match="nowhere"):
         train(tmp_path / "nowhere", tmp_path)
     with pytest.raises(SetupError, match=r"config\.json"):
@@ -232,37 +174,3 @@ def test_only_a_whole_checkpoint_of_the_same_run_counts(tmp_path: Path) -> None:
     assert last_whole(tmp_path, "run") == tmp_path / "checkpoint-2"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
     assert (tmp_path / "checkpoint-2" / SEAL).is_file()
-
-
-def test_a_killed_run_ends_in_the_same_bytes(base: Path, trained: TrainReport, tmp_path: Path) -> None:
-    """kill -9 after the fifth step, a half-written checkpoint beside the whole ones, and a new start."""
-    child = subprocess.Popen(
-        [sys.executable, __file__, str(base), str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert child.stdout is not None
-    for line in child.stdout:
-        if line.strip() == "step 5":
-            child.send_signal(signal.SIGKILL)
-            break
-    assert child.wait(60) == -signal.SIGKILL
-    child.stdout.close()
-    half = tmp_path / "checkpoint-6"
-    half.mkdir(exist_ok=True)
-    (half / "adapter_model.safetensors").write_bytes(b"half")
-    resumed = train(base, tmp_path)
-    assert resumed.resumed_from_step == 4
-    assert content(resumed.adapter) == content(trained.adapter)
-    assert content(resumed.merged) == content(trained.merged)
-    assert resumed.losses == trained.losses
-
-
-def _child(base: str, work: str) -> None:
-    """Train, telling each step, until somebody kills this process."""
-    train_adapter(Path(base), rows(), SPEC, Path(work), lambda step, *_: print(f"step {step}", flush=True))  # noqa: T201
-
-
-if __name__ == "__main__":
-    _child(*sys.argv[1:])
