@@ -1,9 +1,10 @@
 """Flow: a small student learns a teacher's answers and its logits; all are measured on the cases and under load."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from prefect import flow
 
+from evaluation.types import Decision
 from flows.bundling import bundle, load, measure, tuned_release
 from flows.finetune import FinetuneSpec, finetune_stages, row_stages
 from flows.index import index_stages
@@ -27,6 +28,7 @@ from tasks.distilling import (
     judge_student,
 )
 from tasks.measuring import AskSpec
+from tasks.policy import StageResult
 from tasks.releasing import retire_engines
 from tasks.training import ModelSpec, finetune_adapter, take_model
 
@@ -39,6 +41,16 @@ class DistillRunSpec(FinetuneSpec):
 
     distillation: DistillSpec | None = None
     """Student, teacher and steps. None: section `distillation` of the policy file; else the values here, all."""
+
+
+class DistillSummary(Summary):
+    """The summary, with the verdict."""
+
+    verdict: Decision
+    """Whether the student keeps enough of its teacher's score at its size."""
+    reasons: list[str]
+    models: list[dict[str, Any]]
+    """Teacher, student and student alone: score with interval, size, speed under load, cost of an answer."""
 
 
 def _taken(run: Recording, label: Literal["take-student", "take-teacher"], model: str) -> ArtifactRef:
@@ -97,7 +109,7 @@ def _chosen(run: Recording, made: dict[str, ArtifactRef], metric: str) -> Releas
     return releases[run.run(choose_student, scores=scores, metric=metric).params["step"]]
 
 
-def distill_stages(run: Recording, spec: DistillRunSpec) -> None:
+def distill_stages(run: Recording, spec: DistillRunSpec) -> StageResult:
     """Teach and train the student, train it alone, measure all of them, judge."""
     wanted = spec.distillation or run.policy.section("distillation", DistillSpec)
     _taken(run, "take-student", wanted.student)
@@ -107,10 +119,10 @@ def distill_stages(run: Recording, spec: DistillRunSpec) -> None:
     student = run.ref("take-student", "model")
     alone = run.run(finetune_adapter, ALONE, base=student, dataset=rows, spec=wanted.training).refs["merged"]
     models = {TEACHER: teacher, STUDENT: _chosen(run, made, wanted.metric), ALONE: bundle(run, ModelPart(base=alone))}
-    compare_stages(run, wanted, models)
+    return compare_stages(run, wanted, models)
 
 
-def compare_stages(run: Recording, spec: DistillSpec, models: dict[str, Release | TeacherEndpoint]) -> None:
+def compare_stages(run: Recording, spec: DistillSpec, models: dict[str, Release | TeacherEndpoint]) -> StageResult:
     """Every model on the cases of the gate and under load; differences, and the verdict."""
     policy, cases = run.policy, run.ref("read-cases", "cases")
     scores, loads = {}, {}
@@ -127,7 +139,7 @@ def compare_stages(run: Recording, spec: DistillSpec, models: dict[str, Release 
     counted = run.results["check-student"].metrics
     student = {name: int(counted["student_parameters"]) for name in (STUDENT, ALONE)}
     known = {TEACHER: int(counted["teacher_parameters"])} if "teacher_parameters" in counted else {}
-    run.run(
+    judged = run.run(
         judge_student,
         models=models,
         scores=scores,
@@ -141,12 +153,14 @@ def compare_stages(run: Recording, spec: DistillSpec, models: dict[str, Release 
     kept = models[STUDENT]
     assert isinstance(kept, Release), "the student is a model of this run"
     retire_engines(policy.section("engine", EngineSpec), kept)
+    return judged
 
 
 @flow(name="distill", description="Distil a small student from a teacher, measure both and the student on its own.")
-def distill(spec: DistillRunSpec = DistillRunSpec()) -> Summary:
+def distill(spec: DistillRunSpec = DistillRunSpec()) -> DistillSummary:
     """Documents, cases and a teacher to a measured student."""
     with recording("distill", spec) as run:
         index_stages(run)
-        distill_stages(run, spec)
-        return run.summary()
+        judged = distill_stages(run, spec)
+        told = {"verdict": judged.params["verdict"], "reasons": judged.notes[1:], "models": judged.table}
+        return DistillSummary.model_validate(run.summary().model_dump() | told)

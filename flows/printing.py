@@ -14,7 +14,7 @@ LINES = ("verdict", "winner", "canary", "release", "previous", "seconds", "repor
 SCALED = ("memory_10m_bytes", "price_10m", "memory_1b_bytes", "price_1b")
 """Columns of compared indexes that people see as a table of their own."""
 
-TABLES = ("rounds", "proof")
+TABLES = ("rounds", "proof", "models")
 """Fields of a flow's result that people see as tables."""
 
 

@@ -159,7 +159,7 @@ def judge_student(
     decision, reasons = decide_kept(
         share, spec.keep_share, parameters[STUDENT], parameters.get(TEACHER), spec.least_ratio
     )
-    told = {"decision": decision, "reasons": [reason.model_dump(mode="json") for reason in reasons], "models": rows}
+    told = {"verdict": decision, "reasons": [reason.model_dump(mode="json") for reason in reasons], "models": rows}
     with artifact_store().writing("distillation-report") as draft:
         write_atomic(draft.folder / "distillation.json", canonical_json(told))
         write_atomic(draft.folder / "quality.svg", quality_picture(rows, spec.metric))
@@ -170,7 +170,7 @@ def judge_student(
         computed=len(rows),
         total=len(rows),
         metrics={"share_kept": share.mean} | {f"{row['model']}_{spec.metric}": row["score"] for row in rows},
-        params={"decision": decision},
+        params={"verdict": decision},
         table=rows,
-        notes=[f"**{decision}**", *(f"- {reason.rule}: {reason.detail}" for reason in reasons)],
+        notes=[f"**{decision}**", *(f"{reason.rule}: {reason.detail}" for reason in reasons)],
     )

@@ -10,6 +10,9 @@ from flows.recording import Summary
 from infra.errors import InputError
 from infra.processes import ProcessManager
 from infra.settings import settings
+from models.base import STARTER_FOLDER
+from models.serving.vllm import EngineSpec
+from tasks.measuring import deployer
 from tests.e2e.project import free_ports
 from tests.flows.project import Project, shown_artifacts
 
@@ -46,7 +49,9 @@ def test_a_student_is_taught_measured_and_judged(distilling: Project) -> None:
     assert trained | {"take-teacher", "load-student"} <= computed(told)
     assert "finetune-adapter" not in told.stages
     report = json.loads(distilling.stored("distillation-report", "distillation.json").read_text("utf-8"))
-    assert report["decision"] in {"PASS", "FAIL", "UNDECIDED"}
+    assert report["verdict"] == told.verdict
+    assert report["models"] == told.models
+    assert [reason.split(":")[0] for reason in told.reasons] == ["score kept", "size"]
     assert [row["model"] for row in report["models"]] == ["teacher", "student", "student-alone"]
     teacher, student, alone = report["models"]
     assert teacher["parameters"] >= 4 * student["parameters"]
@@ -55,6 +60,22 @@ def test_a_student_is_taught_measured_and_judged(distilling: Project) -> None:
     assert all(row["p95_ms"] > 0 and row["tokens_per_s"] > 0 and row["per_request"] > 0 for row in report["models"])
     assert f"**{report['decision']}**" in shown_artifacts()["judge-student"]
     assert computed(distill()) == set()
+
+
+@pytest.mark.e2e
+def test_an_endpoint_teaches_by_its_answers_alone(distilling: Project) -> None:
+    engine = EngineSpec(dtype="float32", lora=None)
+    with deployer(engine).engine_for(STARTER_FOLDER, name="elsewhere") as elsewhere:
+        teacher = {"url": elsewhere.base_url, "model": elsewhere.model}
+        distilling.set("distillation", teacher=teacher, logits=None)
+        told = distill()
+    assert "teach" in computed(told)
+    assert not {"take-teacher", "distill-logits", "load-teacher"} & set(told.stages)
+    report = json.loads(distilling.stored("distillation-report", "distillation.json").read_text("utf-8"))
+    assert report["verdict"] in {"FAIL", "UNDECIDED"}, "its parameters are not known"
+    teacher_row, *others = report["models"]
+    assert {teacher_row[name] for name in ("parameters", "bytes_on_disk", "p95_ms", "per_request")} == {None}
+    assert all(row["p95_ms"] > 0 for row in others)
 
 
 def test_a_student_that_is_too_large_is_refused_before_anything_is_trained(distilling: Project) -> None:
