@@ -162,5 +162,6 @@ def distill(spec: DistillRunSpec = DistillRunSpec()) -> DistillSummary:
     with recording("distill", spec) as run:
         index_stages(run)
         judged = distill_stages(run, spec)
-        told = {"verdict": judged.params["verdict"], "reasons": judged.notes[1:], "models": judged.table}
+        reasons = [note.removeprefix("- ") for note in judged.notes[1:]]
+        told = {"verdict": judged.params["verdict"], "reasons": reasons, "models": judged.table}
         return DistillSummary.model_validate(run.summary().model_dump() | told)

@@ -172,5 +172,5 @@ def judge_student(
         metrics={"share_kept": share.mean} | {f"{row['model']}_{spec.metric}": row["score"] for row in rows},
         params={"verdict": decision},
         table=rows,
-        notes=[f"**{decision}**", *(f"{reason.rule}: {reason.detail}" for reason in reasons)],
+        notes=[f"**{decision}**", *(f"- {reason.rule}: {reason.detail}" for reason in reasons)],
     )

@@ -58,7 +58,7 @@ def test_a_student_is_taught_measured_and_judged(distilling: Project) -> None:
     assert teacher["bytes_on_disk"] >= 4 * student["bytes_on_disk"]
     assert student["bytes_on_disk"] == alone["bytes_on_disk"]
     assert all(row["p95_ms"] > 0 and row["tokens_per_s"] > 0 and row["per_request"] > 0 for row in report["models"])
-    assert f"**{report['decision']}**" in shown_artifacts()["judge-student"]
+    assert f"**{report['verdict']}**" in shown_artifacts()["judge-student"]
     assert computed(distill()) == set()
 
 
