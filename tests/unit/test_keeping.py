@@ -4,8 +4,19 @@ import math
 
 import pytest
 
-from evaluation.keeping import best_of, decide_kept, finite, quality_picture, share_kept, share_picture, speed_picture
+from evaluation.keeping import (
+    best_of,
+    decide_kept,
+    finite,
+    model_row,
+    quality_picture,
+    share_kept,
+    share_picture,
+    speed_picture,
+)
+from evaluation.load import LoadSpec, RequestTiming, summarize
 from evaluation.types import Interval
+from infra.cost import CostSpec
 
 CLUSTERS = {f"c{number}": f"d{number // 2}" for number in range(60)}
 
@@ -56,6 +67,22 @@ def test_a_teacher_without_a_right_answer_decides_nothing() -> None:
 def test_the_best_of_equals_is_the_first() -> None:
     assert best_of({"sequence": {"a": 0.5}, "logits": {"a": 0.5}}) == "sequence"
     assert best_of({"sequence": {"a": 0.5}, "logits": {"a": 0.6}}) == "logits"
+
+
+def test_a_line_of_the_table_shares_the_time_of_the_load() -> None:
+    timings = [RequestTiming(first_token_s=0.01, total_s=0.1, completion_tokens=5)] * 10
+    load = summarize(LoadSpec(), "student", timings, 2.0, 0)
+    price = CostSpec(price_per_machine_hour=3.6)
+    values = {case: float(place < 30) for place, case in enumerate(CLUSTERS)}
+    row = model_row("student", values, CLUSTERS, load, price, 720_000, 1_500_000)
+    assert (row["score"], row["cases"], row["parameters"], row["tokens_per_s"]) == (0.5, 60, 720_000, 25.0)
+    assert row["low"] < 0.5 < row["high"]
+    assert (row["p50_ms"], row["p95_ms"]) == pytest.approx((100, 100))
+    assert row["per_request"] == pytest.approx(3.6 / 3600 * 2 / 10)
+    assert row["per_good_answer"] == pytest.approx(2 * row["per_request"])
+    served_elsewhere = model_row("teacher", values, CLUSTERS, None, price, None, None)
+    assert {served_elsewhere[name] for name in ("p95_ms", "tokens_per_s", "per_good_answer", "parameters")} == {None}
+    assert set(served_elsewhere) == set(row)
 
 
 def test_pictures_are_the_same_bytes_each_time_and_hold_every_model() -> None:
