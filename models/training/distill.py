@@ -119,7 +119,7 @@ def _trainer(
         model=open_base(student, "full"),
         teacher_model=open_base(teacher, "lora" if on_gpu else "full"),  # held in bf16, or in float32
         args=config,
-        data_collator=Collator(tokenizer.pad_token_id),  # type: ignore[arg-type]
+        data_collator=Collator(tokenizer.pad_token_id),
         train_dataset=Rows.from_list(data),
         processing_class=tokenizer,
         callbacks=[callback(watch)],
