@@ -27,7 +27,6 @@ from tasks.distilling import (
     distill_student,
     judge_student,
 )
-from tasks.measuring import AskSpec
 from tasks.policy import StageResult
 from tasks.releasing import retire_engines
 from tasks.training import ModelSpec, finetune_adapter, take_model
@@ -89,7 +88,6 @@ def student_stages(
             prompt=run.ref("take-prompt", "prompt"),
             teacher=teacher,
             engine=run.policy.section("engine", EngineSpec),
-            asking=run.policy.section("asking", AskSpec),
             spec=spec.sequence,
         ).refs["dataset"]
         trained = run.run(finetune_adapter, "distill-sequence", base=student, dataset=rows, spec=spec.training)

@@ -25,7 +25,7 @@ from models.training.distill_pair import check_ratio, check_same_tokens, count_p
 from models.training.distill_spec import DistillSpec, LogitSpec, SequenceSpec, TeacherEndpoint
 from models.training.teacher import counted, prompts_of, teach
 from models.training.teacher_engine import ask_engine
-from tasks.measuring import AskSpec, cases_of, deployer, load_of, scores_of
+from tasks.measuring import cases_of, deployer, load_of, scores_of
 from tasks.policy import StageResult, artifact_store, progress_logger, stage, stage_key
 
 TEACHER, STUDENT, ALONE = "teacher", "student", "student-alone"
@@ -60,7 +60,6 @@ def ask_teacher(
     prompt: ArtifactRef,
     teacher: Release | TeacherEndpoint,
     engine: EngineSpec,
-    asking: AskSpec,
     spec: SequenceSpec,
 ) -> StageResult:
     """The dataset's questions answered by the teacher; what its passages support becomes rows, beside the old ones."""
@@ -68,7 +67,7 @@ def ask_teacher(
     placement = placed(teacher, engine)
     known, template = read_dataset(store.open(dataset)), load_prompt(prompt, store)
     server, progress = OpenAIEngine(placement.base_url, spec.timeout_s), progress_logger("ask-teacher", "questions")
-    ask = ask_engine(server, placement.model, spec.max_tokens, asking.at_once, progress)
+    ask = ask_engine(server, placement.model, spec.max_tokens, spec.at_once, progress)
     taught = teach(prompts_of(known.rows, template), ask, template, spec.asking)
     rows = [*taught.rows, *(known.rows if spec.reference_rows else [])]
     with store.writing("dataset") as draft:

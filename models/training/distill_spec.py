@@ -36,6 +36,8 @@ class SequenceSpec(Spec):
     """Most tokens of the teacher's answer; one that is cut off there is not learnt."""
     timeout_s: float = Field(120, gt=0, le=3600)
     """Longest time for one answer of the teacher."""
+    at_once: int = Field(16, ge=1, le=256)
+    """Questions in flight while the teacher is asked: many, as nobody waits for a single answer."""
     reference_rows: bool = True
     """Learn the reference answers beside the teacher's: the rows made by rule and from the train cases."""
 
