@@ -206,3 +206,21 @@ def training_plot(curve: Sequence[tuple[int, float]]) -> str:
         return figure
 
     return _both("training", "Training loss over steps", draw)
+
+
+def loss_picture(curve: Sequence[tuple[int, float]], validation: Sequence[tuple[int, float]] = ()) -> str:
+    """Loss over training steps as a picture of its own; the validation rows' as dots where they were looked at."""
+
+    def draw(width: float) -> Any:
+        figure, (axis,) = panels_of(width, 3.0)
+        axis.plot([step for step, _ in curve], [loss for _, loss in curve], color=CANDIDATE, label="training")
+        if validation:
+            steps, losses = zip(*validation, strict=True)
+            axis.plot(steps, losses, color=PRODUCTION, marker="o", label="validation")
+        axis.set_xlabel("step")
+        axis.set_ylabel("loss, nats a token")
+        axis.set_ylim(bottom=0)
+        figure.legend(loc="outside upper right", ncols=2)
+        return figure
+
+    return picture("loss", draw)

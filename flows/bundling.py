@@ -1,11 +1,14 @@
 """Puts releases together from what a run has made, and measures one; shared by the flows that need it."""
 
+from collections.abc import Mapping
+
 from evaluation.load import LoadSpec
 from evaluation.metrics import JUDGE_VERSION
 from flows.recording import Recording
 from indexes.embedder import EmbedSpec
 from indexes.rerankers import pinned
 from infra.cost import CostSpec
+from infra.errors import InputError
 from infra.store import ArtifactRef, code_version
 from models.answering.guardrails import GuardPolicy
 from models.answering.pipeline import AnswerSpec
@@ -13,6 +16,7 @@ from models.release import ModelPart, Release
 from models.serving.deployment import Placement
 from models.serving.vllm import EngineSpec
 from tasks.measuring import AskSpec, ask_endpoint, ask_release, load_engine, score_answers
+from tasks.policy import StageResult
 
 REQUEST_PATH = ("indexes", "models/answering", "models/prompts.py", "models/serving/gateway.py")
 """Code that shapes an answer: its version is part of every release."""
@@ -46,9 +50,38 @@ def starter_release(run: Recording) -> Release:
 
 
 def tuned_release(run: Recording) -> Release:
-    """The fine-tuned release at full precision: the base with its adapter."""
-    adapter = run.ref("finetune-adapter", "adapter")
-    return bundle(run, ModelPart(base=run.ref("take-model", "model"), adapter=adapter))
+    """The fine-tuned release at full precision."""
+    return bundle(run, tuned_part(run.results))
+
+
+def tuned_part(results: Mapping[str, StageResult]) -> ModelPart:
+    """The fine-tuned model as its method is served.
+
+    lora, qlora and prefix: the base with the adapter. After preference optimization: the merged fine-tuned model with
+    the new adapter. full and ia3: the merged model alone (vLLM serves no IA3); its parent is what it was made from.
+    """
+    tuned = results["finetune-adapter"]
+    if "prefer-adapter" in results:
+        return ModelPart(base=tuned.refs["merged"], adapter=results["prefer-adapter"].refs["adapter"])
+    if tuned.params["method"] in ("full", "ia3"):
+        merged, parent = merged_model(results)
+        return ModelPart(base=merged, parent=parent)
+    return ModelPart(base=results["take-model"].refs["model"], adapter=tuned.refs["adapter"])
+
+
+def merged_model(results: Mapping[str, StageResult]) -> tuple[ArtifactRef, str]:
+    """The fine-tuned model as one folder, and the digest of what it was made from: its adapter, else its rows.
+
+    Raises: InputError for prefix tuning, which no weight can hold.
+    """
+    last = results.get("prefer-adapter") or results["finetune-adapter"]
+    if "merged" not in last.refs:
+        raise InputError(
+            f"training.method {last.params['method']} leaves no merged model: it can be neither quantized nor served"
+            " without its adapter; set quantization.precisions to [], or take another method"
+        )
+    made_from = last.refs.get("adapter") or results["make-rows"].refs["dataset"]
+    return last.refs["merged"], made_from.digest
 
 
 def measure(

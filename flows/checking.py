@@ -1,6 +1,7 @@
 """Checks a whole policy file before a run begins: every section by its spec, so that nothing fails half-way."""
 
 from evaluation.canary import CanaryPolicy
+from evaluation.forgetting import ForgettingSpec
 from evaluation.gate import GatePolicy
 from evaluation.load import LoadSpec
 from evaluation.tuning import TuneSpec
@@ -45,6 +46,7 @@ SECTIONS: dict[str, type[Spec]] = {
     "reranker": RerankerSpec,
     "training_data": DataSpec,
     "training": TrainSpec,
+    "forgetting": ForgettingSpec,
     "quantization": QuantSpec,
     "quantization_load": LoadSpec,
     "benchmark": LoadSpec,
@@ -64,13 +66,13 @@ SECTIONS: dict[str, type[Spec]] = {
 
 CORPUS = ("model", "corpus", "validation", "cases", "chunking", "embedding")
 INDEX = (*CORPUS, "index", "answering")
-TRAINING = (*INDEX, "guards", "training_data", "training")
+TRAINING = (*INDEX, "guards", "training_data", "training", "forgetting")
 ENGINE = (*TRAINING, "engine", "asking", "cost", "quantization", "quantization_load")
 RELEASE = (*ENGINE, "gate", "canary", "gateway", "night")
 NEEDED: dict[str, tuple[str, ...]] = {
     "ingest": CORPUS,
     "index": INDEX,
-    "finetune": TRAINING,
+    "finetune": (*TRAINING, "engine", "asking", "cost"),
     "quantize": ENGINE,
     "benchmark": (*ENGINE, "benchmark"),
     "distill": (*TRAINING, "engine", "asking", "cost", "distillation", "distillation_load"),

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from prefect import flow
 
 from evaluation.types import Decision
-from flows.bundling import bundle, load, measure, tuned_release
+from flows.bundling import bundle, load, measure, merged_model, tuned_release
 from flows.finetune import FinetuneSpec, finetune_stages, row_stages
 from flows.index import index_stages
 from flows.recording import Recording, Summary, recording
@@ -69,7 +69,7 @@ def _teacher(
     if wanted.teacher == TUNED:
         run.run(check_student, student=student, teacher=run.ref("take-model", "model"), spec=wanted)
         finetune_stages(run, spec)
-        return tuned_release(run), run.ref("finetune-adapter", "merged")
+        return tuned_release(run), merged_model(run.results)[0] if wanted.logits else None
     taken = _taken(run, "take-teacher", wanted.teacher)
     run.run(check_student, student=student, teacher=taken, spec=wanted)
     return bundle(run, ModelPart(base=taken)), taken

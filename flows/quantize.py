@@ -4,7 +4,7 @@ from typing import Literal
 
 from prefect import flow
 
-from flows.bundling import bundle, load, measure, tuned_release
+from flows.bundling import bundle, load, measure, merged_model, tuned_release
 from flows.finetune import FinetuneSpec, finetune_stages
 from flows.index import index_stages
 from flows.recording import Recording, Summary, recording
@@ -22,12 +22,10 @@ VALIDATION = ["validation"]
 
 def _quantized(run: Recording, precision: Quantized, spec: QuantSpec) -> Release:
     """The release of the merged model at one precision."""
-    tuned = run.results["finetune-adapter"].refs
+    merged, parent = merged_model(run.results)
     rows = run.ref("make-rows", "dataset")
-    made = run.run(
-        quantize_model, f"quantize-{precision}", merged=tuned["merged"], dataset=rows, precision=precision, spec=spec
-    )
-    return bundle(run, ModelPart(base=made.refs["model"], precision=precision, parent=tuned["adapter"].digest))
+    made = run.run(quantize_model, f"quantize-{precision}", merged=merged, dataset=rows, precision=precision, spec=spec)
+    return bundle(run, ModelPart(base=made.refs["model"], precision=precision, parent=parent))
 
 
 def quantize_stages(run: Recording) -> Release:

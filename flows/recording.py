@@ -21,12 +21,14 @@ from prefect.states import Crashed
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.checking import check_policy
+from flows.live import LiveRun
 from flows.printing import cell
 from indexes.changes import Change
 from infra.errors import TryAgainError
 from infra.settings import Policy, Spec, settings, use_policy
 from infra.store import ArtifactRef
 from infra.telemetry import Tracker
+from tasks.live import watched_by
 from tasks.policy import StageResult, artifact_store
 from tasks.releasing import NightSpec
 
@@ -93,10 +95,12 @@ class Recording:
         name = label or stage.name
         started, begun = time.time(), time.perf_counter()
         PROGRESS.info("%s …", name)
-        state: Any = stage.with_options(task_run_name=name)(**inputs, return_state=True)
+        live = LiveRun(self.tracker, self.mlflow_run, name, started)
+        with watched_by(live.take):
+            state: Any = stage.with_options(task_run_name=name)(**inputs, return_state=True)
         seconds = round(time.perf_counter() - begun, 3)
         if not state.is_completed():
-            self._failed(name, started, seconds, state)
+            self._failed(live, seconds, state)
         result: StageResult = state.result()
         cached = state.name == "Cached"
         computed = 0 if cached else result.computed
@@ -105,7 +109,7 @@ class Recording:
         self.results[name] = result
         self._say(name, f"{computed} of {result.total} computed, ")
         used = {part: ref for part, ref in inputs.items() if isinstance(ref, ArtifactRef)}
-        self._track(name, started, used, result)
+        self._track(live, used, result)
         return result
 
     def ref(self, stage: str, part: str) -> ArtifactRef:
@@ -147,22 +151,24 @@ class Recording:
         self.logger.info(line)
         PROGRESS.info(line, extra={"stage": name, "row": row})
 
-    def _failed(self, name: str, started: float, seconds: float, state: Any) -> NoReturn:
+    def _failed(self, live: LiveRun, seconds: float, state: Any) -> NoReturn:
         """Record a failed stage and raise its error. Raises TryAgainError for one that took too long."""
+        name = live.name
         self.stages[name] = StageRow(status="failed", seconds=seconds, computed=0, total=0)
         self._say(name)
         try:
-            run = self.tracker.start(name, self.mlflow_run, {"sluice.status": "failed"}, started=started)
-            self.tracker.end(run, ok=False)
+            live.flush()
+            self.tracker.end(live.opened("failed"), ok=False)
         finally:
             if state.name == "TimedOut":
                 raise TryAgainError(f"{name} was stopped after {seconds:.0f} s, its time limit")
             state.result(raise_on_failure=True)
         raise AssertionError(f"{name}: neither completed nor failed: {state}")
 
-    def _track(self, name: str, started: float, used: dict[str, ArtifactRef], result: StageResult) -> None:
-        row = self.stages[name]
-        run = self.tracker.start(name, self.mlflow_run, {"sluice.status": row.status}, started=started)
+    def _track(self, live: LiveRun, used: dict[str, ArtifactRef], result: StageResult) -> None:
+        row = self.stages[live.name]
+        live.flush()
+        run = live.opened(row.status)
         counts = {"seconds": row.seconds, "computed": float(row.computed), "total": float(row.total)}
         figures = counts | result.metrics
         self.tracker.log(
@@ -174,11 +180,12 @@ class Recording:
             files=_pictures(result),
             table=_cells(result),
         )
-        if result.curve:
-            self.tracker.curve(run, "loss", result.curve)
+        before = [(step, loss) for step, loss in result.curve if ("loss", step) not in live.seen]
+        if before:  # a cached stage's, or those of a run before a kill
+            self.tracker.curve(run, "loss", before)
         self.tracker.end(run, ok=True)
         if row.status == "done":
-            self._show(name, result)
+            self._show(live.name, result)
 
     def _show(self, name: str, result: StageResult) -> None:
         """A stage's table, notes and artifacts on its page in the Prefect UI."""

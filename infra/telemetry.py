@@ -171,12 +171,23 @@ class Tracker:
     @_translated
     def curve(self, run: str, name: str, points: Sequence[tuple[int, float]]) -> None:
         """Log a metric's course as (step, value)."""
+        self.points(run, [(name, step, value) for step, value in points])
+
+    @_translated
+    def points(self, run: str, points: Sequence[tuple[str, int, float]]) -> None:
+        """Log (metric, step, value) as they came, with the time of this call."""
         from mlflow.entities import Metric
 
         now = time.time_ns() // 1_000_000
         for start in range(0, len(points), 1000):
-            batch = [Metric(name, value, now, step) for step, value in points[start : start + 1000]]
+            batch = [Metric(name, value, now, step) for name, step, value in points[start : start + 1000]]
             self.client.log_batch(run, metrics=batch)
+
+    @_translated
+    def tag(self, run: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
+        for name, value in tags.items():
+            self.client.set_tag(run, name, value)
 
     @_translated
     def end(self, run: str, ok: bool) -> None:

@@ -1,7 +1,9 @@
 """What is done to a running engine besides asking it: its models, adapters loaded while it serves, draining."""
 
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -27,6 +29,20 @@ def check_weights(folder: Path, weights: str) -> None:
         raise InputError(f"{folder / pickled[0]}: only safetensors are loaded; convert the weights and remove the file")
     if not any(folder.glob(weights)):
         raise SetupError(f"{folder}: no {weights}; this is not a model folder")
+
+
+def adapter_config(folder: Path) -> dict[str, Any]:
+    """adapter_config.json of an adapter folder. Raises SetupError when it is missing."""
+    path = folder / "adapter_config.json"
+    if not path.is_file():
+        raise SetupError(f"{folder}: no adapter_config.json; this is not an adapter folder")
+    config: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return config
+
+
+def adapter_kind(folder: Path) -> str:
+    """LORA, PREFIX_TUNING, … as peft names them."""
+    return str(adapter_config(folder).get("peft_type", ""))
 
 
 def _call(method: str, url: str, body: dict[str, str] | None = None) -> httpx.Response:

@@ -1,6 +1,7 @@
 """Which engines run for which releases: started, shared, filled with adapters, drained and stopped."""
 
 import fcntl
+import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,10 +13,18 @@ from infra.processes import ProcessManager, ProcessSpec, Running
 from infra.settings import Settings
 from infra.store import ArtifactStore, write_atomic
 from models.release import ModelPart, Release
-from models.serving.control import drain, load_adapter, served_models, unload_adapter
+from models.serving.control import (
+    adapter_config,
+    adapter_kind,
+    drain,
+    load_adapter,
+    served_models,
+    unload_adapter,
+)
 from models.serving.local import local_process
 from models.serving.vllm import EngineSpec, adapter_rank, vllm_build, vllm_process
 
+LOG = logging.getLogger("sluice.engine")
 ENGINE = "engine-"
 """Process names of engines that serve releases start so."""
 TRIAL = "trial-"
@@ -114,41 +123,66 @@ class Deployer:
         process = f"{TRIAL}{name}"
         with self._lock():
             adapters = {"adapter": adapter} if adapter is not None else {}
+            kind = self.kind_for(adapter)
             running = self.manager.start(
-                self._process(chosen, model_folder, self._port(process), adapters, process, "base")
+                self._process(chosen, model_folder, self._port(process), adapters, process, "base", kind)
             )
         try:
             yield Placement(base_url=self._url(running.port), model="adapter" if adapter is not None else "base")
         finally:
             self.manager.stop(process)
 
+    def kind_for(self, adapter: Path | None) -> str:
+        """The engine that can serve a model with this adapter: vLLM has no prefix tuning, transformers has."""
+        return "transformers" if adapter is not None and adapter_kind(adapter) == "PREFIX_TUNING" else self.kind
+
     def _process(
-        self, spec: EngineSpec, folder: Path, port: int, adapters: dict[str, Path], name: str, model: str
+        self, spec: EngineSpec, folder: Path, port: int, adapters: dict[str, Path], name: str, model: str, kind: str
     ) -> ProcessSpec:
-        build = vllm_process if self.kind == "vllm" else local_process
+        build = vllm_process if kind == "vllm" else local_process
         return build(spec, folder, port, self.settings, adapters, name=name, model=model)
 
     def _engine(self, model: ModelPart) -> Running:
         """The running engine of a model's base, started where needed."""
+        kind = self.kind_for(self.store.open(model.adapter) if model.adapter else None)
         name = f"{ENGINE}{model.base.digest[:12]}"
+        if kind != self.kind:
+            name = f"{name}-{kind}"
+            LOG.warning("%s: %s has no prefix tuning, this release is served by %s", name, self.kind, kind)
         holds_adapters = model.precision == "bf16"
         spec = self.spec if holds_adapters else self.spec.model_copy(update={"lora": None})
-        folder = self.store.open(model.base)
-        return self.manager.start(self._process(spec, folder, self._port(name), {}, name, self._base_name(model)))
+        process = self._process(
+            spec, self.store.open(model.base), self._port(name), {}, name, self._base_name(model), kind
+        )
+        return self.manager.start(process)
 
     def _serve(self, url: str, model: ModelPart) -> str:
         """Load the model's adapter where it has one; the name to ask for."""
         if model.adapter is None:
             return self._base_name(model)
-        if self.spec.lora is None:
-            raise InputError("engine.lora is null in the policy file, but a release has an adapter; set it")
         folder = self.store.open(model.adapter)
-        rank = adapter_rank(folder)
-        if rank > self.spec.lora.max_rank:
-            raise InputError(f"adapter of rank {rank} exceeds engine.lora.max_rank {self.spec.lora.max_rank}; raise it")
+        self._check_base(model, folder)
+        if adapter_kind(folder) != "PREFIX_TUNING":
+            self._check_rank(folder)
         name = self._adapter_name(model)
         load_adapter(url, name, folder)
         return name
+
+    def _check_rank(self, adapter: Path) -> None:
+        """Raise InputError unless the engine has room for a LoRA adapter of this rank."""
+        if self.spec.lora is None:
+            raise InputError("engine.lora is null in the policy file, but a release has an adapter; set it")
+        rank = adapter_rank(adapter)
+        if rank > self.spec.lora.max_rank:
+            raise InputError(f"adapter of rank {rank} exceeds engine.lora.max_rank {self.spec.lora.max_rank}; raise it")
+
+    @staticmethod
+    def _check_base(model: ModelPart, adapter: Path) -> None:
+        """Raise InputError for an adapter that names another base by its content (foreign ones name a path or id)."""
+        made_for = str(adapter_config(adapter).get("base_model_name_or_path", ""))
+        base = f"model-{model.base.digest[:16]}"
+        if made_for.startswith("model-") and made_for != base:
+            raise InputError(f"{adapter}: the adapter was made for {made_for}, the release has {base}; train it again")
 
     def _remote(self, release: Release) -> Placement:
         """The placement on an engine that somebody else runs: it must serve the release's model under its name."""

@@ -1,5 +1,6 @@
 """Text generation with transformers: one thread decodes batches of waiting requests, token by token."""
 
+import copy
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +13,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from infra.errors import InputError
-from models.serving.control import check_weights
+from infra.errors import InputError, SetupError
+from models.serving.control import adapter_kind, check_weights
 from models.types import Message
 
 INCOMPLETE = "\ufffd"
@@ -54,6 +55,8 @@ class Generator:
         self.max_model_len = max_model_len
         self.max_batch = max_batch
         self.adapters: dict[str, Path] = {}
+        self.prefixes: dict[str, Any] = {}
+        """Adapters of prefix tuning: the keys and values that stand before every prompt, a cache of one row each."""
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         loader: Any = AutoModelForCausalLM
         self.model: Any = loader.from_pretrained(folder, dtype=getattr(torch, dtype))
@@ -75,13 +78,15 @@ class Generator:
         return [self.base, *self.adapters]
 
     def load_adapter(self, name: str, folder: Path) -> None:
-        """Add a LoRA adapter. Raises InputError when its name is taken or it does not fit the model."""
+        """Add a LoRA or prefix-tuning adapter. Raises InputError when its name is taken or it does not fit."""
         if name in self.models():
             raise InputError(f"adapter {name}: already loaded")
         check_weights(folder, "adapter_model.safetensors")
         with self._weights:
             try:
-                if isinstance(self.model, PeftModel):
+                if adapter_kind(folder) == "PREFIX_TUNING":
+                    self.prefixes[name] = self._prefix(folder)
+                elif isinstance(self.model, PeftModel):
                     self.model.load_adapter(folder, adapter_name=name)
                 else:
                     self.model = PeftModel.from_pretrained(self.model, folder, adapter_name=name).eval()
@@ -95,19 +100,31 @@ class Generator:
             raise InputError(f"adapter {name}: not loaded")
         with self._weights:
             del self.adapters[name]
-            if self.adapters:
+            if self.prefixes.pop(name, None) is not None:
+                return
+            if set(self.adapters) - set(self.prefixes):
                 self.model.delete_adapter(name)
             else:
                 self.model = self.model.unload()
 
-    def encode(self, messages: Sequence[Message], max_tokens: int) -> list[int]:
-        """Prompt tokens by the chat template. Raises InputError when prompt and answer exceed the context."""
+    def encode(self, messages: Sequence[Message], max_tokens: int, model: str = "") -> list[int]:
+        """Prompt tokens by the chat template.
+
+        Raises: InputError when prompt, answer and the virtual tokens of adapter `model` exceed the context.
+        """
         tokens: list[int] = self.tokenizer.apply_chat_template(
             [message.model_dump() for message in messages], add_generation_prompt=True, return_dict=False
         )
-        if len(tokens) + max_tokens > self.max_model_len:
+        virtual = self.prefixes[model].get_seq_length() if model in self.prefixes else 0
+        if len(tokens) + virtual + max_tokens > self.max_model_len:
             raise InputError(f"prompt of {len(tokens)} and answer of {max_tokens} tokens exceed {self.max_model_len}")
         return tokens
+
+    def _prefix(self, folder: Path) -> Any:
+        """What prefix tuning has learnt, as a cache of one row; the model itself stays as it is."""
+        plain = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        with torch.inference_mode():
+            return PeftModel.from_pretrained(plain, folder).get_prompt(1)
 
     def submit(self, job: Job) -> None:
         """Queue a request. Raises InputError for a model that is not served."""
@@ -158,7 +175,7 @@ class Generator:
     def _adapter(self, name: str) -> AbstractContextManager[Any]:
         if not isinstance(self.model, PeftModel):
             return nullcontext()
-        if name == self.base or name not in self.adapters:
+        if name == self.base or name not in self.adapters or name in self.prefixes:
             disabled: AbstractContextManager[Any] = self.model.disable_adapter()
             return disabled
         self.model.set_adapter(name)
@@ -171,7 +188,12 @@ class Generator:
         masks = [[0] * (longest - len(job.prompt)) + [1] * len(job.prompt) for job in batch]
         tokens, mask = torch.tensor(rows), torch.tensor(masks)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        cache = None
+        cache = copy.deepcopy(self.prefixes.get(batch[0].adapter))
+        if cache is not None:
+            virtual = cache.get_seq_length()
+            cache.batch_repeat_interleave(len(batch))
+            mask = torch.cat([torch.ones(len(batch), virtual, dtype=mask.dtype), mask], dim=1)
+            positions = positions + virtual
         while not all(job.finished for job in batch):
             step = self.model(
                 input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
@@ -209,3 +231,32 @@ class Generator:
             return
         job.finished = True
         job.emit(job.text(self.tokenizer, final=True), reason)
+
+
+def replies(generator: Generator, model: str, chats: Sequence[Sequence[Message]], max_tokens: int) -> list[str]:
+    """Greedy answers of `model` (the base or an adapter) to chats, in their order.
+
+    Raises: InputError for a prompt that is too long; SetupError when generating failed.
+    """
+    answers = ["" for _ in chats]
+    done = threading.Semaphore(0)
+    jobs = []
+
+    def collect(place: int) -> Callable[[str, str], None]:
+        def emit(text: str, finish: str) -> None:
+            answers[place] += text
+            if finish:
+                done.release()
+
+        return emit
+
+    for place, chat in enumerate(chats):
+        prompt = generator.encode(chat, max_tokens, model)
+        jobs.append(Job(model, prompt, max_tokens, 0.0, collect(place)))
+    for job in sorted(jobs, key=lambda job: len(job.prompt)):  # prompts of like length share a batch
+        generator.submit(job)
+    for _ in jobs:
+        done.acquire()
+    if failed := next((job.error for job in jobs if job.error), ""):
+        raise SetupError(f"{model}: generating failed: {failed}")
+    return [answer.strip() for answer in answers]

@@ -109,7 +109,7 @@ class Server:
         events: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         job = Job(
             adapter=request.model,
-            prompt=self.generator.encode(request.messages, request.max_tokens),
+            prompt=self.generator.encode(request.messages, request.max_tokens, request.model),
             max_tokens=request.max_tokens,
             temperature=request.temperature,
             emit=lambda text, finish: _from_thread(loop, events, (text, finish)),

@@ -1,6 +1,5 @@
 """vLLM as a server process in its own environment: spec → command line, for CPU and GPU builds."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -11,7 +10,7 @@ from infra.errors import SetupError
 from infra.processes import ProcessSpec
 from infra.settings import Settings, Spec
 from infra.store import file_digest
-from models.serving.control import check_weights
+from models.serving.control import adapter_config, check_weights
 
 Rank = Literal[8, 16, 32, 64, 128, 256]
 Build = Literal["", "cpu", "gpu"]
@@ -59,12 +58,9 @@ def vllm_build(settings: Settings) -> Build:
 def adapter_rank(folder: Path) -> int:
     """Rank of a LoRA adapter as its configuration states it. Raises SetupError when it has none."""
     check_weights(folder, "adapter_model.safetensors")
-    path = folder / "adapter_config.json"
-    if not path.is_file():
-        raise SetupError(f"{folder}: no adapter_config.json; this is not an adapter folder")
-    rank = json.loads(path.read_text("utf-8")).get("r")
+    rank = adapter_config(folder).get("r")
     if not isinstance(rank, int):
-        raise SetupError(f"{path}: no LoRA rank `r`")
+        raise SetupError(f"{folder / 'adapter_config.json'}: no LoRA rank `r`")
     return rank
 
 

@@ -108,6 +108,14 @@ def save_model(model: Any, base_folder: Path, out_folder: Path) -> None:
     make_readable(out_folder)
 
 
+def fresh(folder: Path) -> Path:
+    """The folder, emptied of what a killed run may have left."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    return folder
+
+
 def make_readable(folder: Path) -> None:
     """Give new files the usual rights: safetensors creates them for the owner only."""
     for path in folder.rglob("*"):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from infra.errors import InputError
-from models.training.rows import TrainingRow
+from models.training.rows import PreferenceRow, TrainingRow
 
 IGNORED = -100
 """Label of a token that carries no loss."""
@@ -53,6 +53,22 @@ class Coder:
         self._check(row, ids, labels)
         return Encoded(ids, labels)
 
+    def encode_pair(self, pair: PreferenceRow) -> tuple[list[int], list[int], list[int]]:
+        """Tokens of prompt, chosen and rejected answer with their ends: the answers begin where the two chats part.
+
+        Raises: InputError for a template that is missing.
+        """
+        if not self.tokenizer.chat_template:
+            raise InputError(f"{self.folder}: its tokenizer has no chat template; preferences need one")
+        prompt = [message.model_dump() for message in pair.prompt]
+        start = list(self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False))
+        answers = []
+        for text in (pair.chosen, pair.rejected):
+            chat = [*prompt, {"role": "assistant", "content": text}]
+            answers.append(list(self.tokenizer.apply_chat_template(chat, return_dict=False)))
+        shared = min(_common(start, answer) for answer in answers)
+        return start[:shared], answers[0][shared:], answers[1][shared:]
+
     def _text(self, text: str) -> Encoded:
         ids = list(self.tokenizer(text)["input_ids"])
         if ids[-1:] != [self.tokenizer.eos_token_id]:
@@ -87,6 +103,12 @@ class Coder:
         answers = [message.content.strip() for message in row.messages if message.role == "assistant"]
         if learnt != answers:
             raise InputError(f"{row.source}: the chat template marks {learnt} for learning, not the answers {answers}")
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Length of the common beginning."""
+    pairs = zip(one, other, strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def _runs(ids: Sequence[int], labels: Sequence[int]) -> list[list[int]]:

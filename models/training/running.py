@@ -102,26 +102,39 @@ def run(build: Callable[[Batch], Any], spec: RunSpec, section: str, work_folder:
     """
     batch, notes = Batch(spec.batch_size, spec.gradient_accumulation), list[str]()
     while True:
-        started = time.monotonic()
+        resumed = last_whole(work_folder, identity)
         try:
-            resumed = last_whole(work_folder, identity)
-            trainer = build(batch)
-            started = time.monotonic()
-            trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+            trainer, seconds = _attempt(build, batch, resumed)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            less = batch.smaller()
-            if less is None:
-                raise SetupError(
-                    f"{section}: not even one row at a time has room in memory; lower {section}.max_length, set"
-                    f" {section}.gradient_checkpointing, or take method qlora or a smaller model"
-                ) from error
-            notes.append(
-                f"out of memory with {batch.size} rows at a time: went on with {less.size} and"
-                f" {less.accumulation} passes a step, the effective batch is the same"
-            )
-            batch = less
+            batch = _with_less(batch, section, notes)
             continue
-        first = int(resumed.name.rpartition("-")[2]) if resumed else 0
-        return Ran(trainer, first, time.monotonic() - started, notes)
+        return Ran(trainer, int(resumed.name.rpartition("-")[2]) if resumed else 0, seconds, notes)
+
+
+def _attempt(build: Callable[[Batch], Any], batch: Batch, resumed: Path | None) -> tuple[Any, float]:
+    """A trainer built and run to its end, and the seconds of its loop; one that fails leaves no memory behind."""
+    trainer = build(batch)
+    started = time.monotonic()
+    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    return trainer, time.monotonic() - started
+
+
+def _with_less(batch: Batch, section: str, notes: list[str]) -> Batch:
+    """The batch to go on with after memory ran out, told in `notes`."""
+    import torch
+
+    less = batch.smaller()
+    if less is None:
+        raise SetupError(
+            f"{section}: not even one row at a time has room in memory; lower {section}.max_length, set"
+            f" {section}.gradient_checkpointing, or take method qlora or a smaller model"
+        )
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    notes.append(
+        f"out of memory with {batch.size} rows at a time: went on with {less.size} and"
+        f" {less.accumulation} passes a step, the effective batch is the same"
+    )
+    return less

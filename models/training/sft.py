@@ -1,7 +1,6 @@
 """Supervised fine-tuning by trl: every method, on answers only, resumable after kill -9, merged into the bf16 base."""
 
 import math
-import shutil
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from infra.errors import InputError
 from infra.store import value_digest
-from models.training.adapters import base_name, check_model_folder, merge_adapter, save_adapter, save_model
+from models.training.adapters import base_name, check_model_folder, fresh, merge_adapter, save_adapter, save_model
 from models.training.batches import Coder, Encoded, examples, fitting, packs, row_order
 from models.training.dataset import Dataset
 from models.training.methods import adapter_of, open_base, train_in_float32
@@ -197,11 +196,3 @@ def _saved(
         return adapter, None
     merge_adapter(base_folder, adapter, merged)
     return adapter, merged
-
-
-def fresh(folder: Path) -> Path:
-    """The folder, emptied of what a killed run may have left."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir()
-    return folder

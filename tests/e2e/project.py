@@ -123,6 +123,7 @@ def make_project(folder: Path) -> Project:
     policy["gate"], policy["canary"] = OPEN_GATE, QUICK_CANARY
     policy["training_data"] = policy["training_data"] | {"corpus_questions": 12, "orders": 1}
     policy["training"] = policy["training"] | {"epochs": 1, "batch_size": 2, "checkpoint_steps": 2}
+    policy["forgetting"] = {"tasks": 10, "margin": 0.9}
     policy["quantization"] = policy["quantization"] | {"precisions": ["w8a8"], "calibration_rows": 8}
     load = {"mode": "closed", "requests": 4, "warmup": 1, "concurrency": 2, "max_tokens": 8}
     policy["quantization_load"] = policy["benchmark"] = load

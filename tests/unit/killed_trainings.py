@@ -1,4 +1,4 @@
-"""Script: trains in a forked child for every job named on the command line, each killed by SIGKILL after its step 5.
+"""Script: trains in a forked child for every job named on the command line, each killed by SIGKILL after its step 3.
 
 Libraries are imported once, before the forks. Called as `killed_trainings.py BASE WORK NAME…`; see test_resuming.py.
 """
@@ -12,7 +12,7 @@ from models.training.quiet import quiet_libraries
 from models.training.watching import Step
 from tests.unit.test_resuming import JOBS
 
-KILLED_AT = 5
+KILLED_AT = 3
 
 
 def kill_itself(step: Step) -> None:

@@ -11,13 +11,15 @@ import pytest
 
 from models.training import sft
 from models.training.dataset import Dataset
-from models.training.spec import TrainSpec
+from models.training.preferences import prefer
+from models.training.spec import PreferenceSpec, TrainSpec
 from models.training.watching import Progress
-from tests.unit.tiny_model import content, make_base, rows
+from tests.unit.tiny_model import content, make_base, pairs, rows
 
 SMALL = TrainSpec(rank=4, alpha=8, epochs=2, batch_size=4, checkpoint_steps=2, max_length=128, virtual_tokens=4)
-STOPPING: dict[str, Any] = {"evaluation_steps": 2, "patience": 2, "least_improvement": 10.0}
-"""Every look but the first is no improvement, so the run stops at step 6 with the weights of a step before."""
+DPO = PreferenceSpec(rank=4, alpha=8, epochs=2, batch_size=4, checkpoint_steps=2, max_length=128)
+STOPPING: dict[str, Any] = {"evaluation_steps": 2, "patience": 1, "learning_rate": 0.1}
+"""A rate so high that the second look at the validation rows is worse than the first."""
 
 
 def _training(**changes: Any) -> Callable[[Path, Path, Progress], Any]:
@@ -38,6 +40,7 @@ JOBS: dict[str, Callable[[Path, Path, Progress], Any]] = {
     "ia3": _training(method="ia3"),
     "packed": _training(method="lora", packing=True, batch_size=1, gradient_checkpointing=True),
     "stopping": _training(method="lora", **STOPPING),
+    "dpo": lambda base, work, progress: prefer(base, Dataset((), (), pairs(), pairs(20)[16:]), DPO, work, progress),
 }
 
 
@@ -48,7 +51,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def killed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Work folders of every job, each killed after its fifth step."""
+    """Work folders of every job, each killed after its third step."""
     work = tmp_path_factory.mktemp("killed")
     script = Path(__file__).with_name("killed_trainings.py")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
@@ -59,23 +62,23 @@ def killed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", JOBS)
 def test_a_killed_run_ends_in_the_same_bytes(name: str, base: Path, killed: Path, tmp_path: Path) -> None:
     """A half-written checkpoint lies beside the whole ones, too."""
-    half = killed / name / "checkpoint-6"
+    half = killed / name / "checkpoint-4"
     half.mkdir(exist_ok=True)
     (half / "adapter_model.safetensors").write_bytes(b"half")
     unbroken = JOBS[name](base, tmp_path, lambda _: None)
     resumed = JOBS[name](base, killed / name, lambda _: None)
-    assert (resumed.resumed_from_step, unbroken.resumed_from_step) == (4, 0)
+    assert (resumed.resumed_from_step, unbroken.resumed_from_step) == (2, 0)
     assert content(resumed.adapter) == content(unbroken.adapter)
     assert content(resumed.merged) == content(unbroken.merged)
     assert content(resumed.adapter) or content(resumed.merged)
     assert resumed.losses == unbroken.losses
-    assert resumed.validation_losses == unbroken.validation_losses
+    for more in ("validation_losses", "best_step", "margins"):
+        assert getattr(resumed, more, None) == getattr(unbroken, more, None)
 
 
-def test_the_stopping_run_really_stops_and_takes_an_earlier_step(base: Path, tmp_path: Path) -> None:
+def test_the_stopping_run_stops_and_takes_an_earlier_step(base: Path, tmp_path: Path) -> None:
     report = JOBS["stopping"](base, tmp_path, lambda _: None)
-    assert [step for step, _ in report.validation_losses] == [2, 4, 6]
-    assert report.steps == 6 < 8
-    assert report.best_step in (2, 4, 6)
-    assert report.best_step == min(report.validation_losses, key=lambda point: point[1])[0]
-    assert any("stopped early at step 6 of 8" in note for note in report.notes)
+    (_, first), (_, second) = report.validation_losses
+    assert second > first
+    assert (report.steps, report.best_step) == (4, 2)
+    assert any("stopped early at step 4 of 8; the weights of step 2" in note for note in report.notes)
