@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from infra.errors import InputError
 from infra.store import value_digest
-from models.training.adapters import base_name, check_model_folder, save_model
+from models.training.adapters import base_name, check_model_folder, fresh, save_model
 from models.training.dataset import Dataset
 from models.training.distill_batches import Collator, examples
 from models.training.distill_pair import check_same_tokens
@@ -23,7 +23,7 @@ from models.training.methods import open_base, train_in_float32
 from models.training.quiet import one_thread, quiet_libraries
 from models.training.rows import TrainingRow
 from models.training.running import Batch, arguments, run
-from models.training.sft import Prepared, fresh, prepare
+from models.training.sft import Prepared, prepare
 from models.training.watching import Progress, Watch, callback
 
 SECTION = "distillation.logits.training"
