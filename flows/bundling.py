@@ -13,8 +13,9 @@ from infra.store import ArtifactRef, code_version
 from models.answering.guardrails import GuardPolicy
 from models.answering.pipeline import AnswerSpec
 from models.release import ModelPart, Release
+from models.serving.deployment import Placement
 from models.serving.vllm import EngineSpec
-from tasks.measuring import AskSpec, ask_release, load_engine, score_answers
+from tasks.measuring import AskSpec, ask_endpoint, ask_release, load_engine, score_answers
 from tasks.policy import StageResult
 
 REQUEST_PATH = ("indexes", "models/answering", "models/prompts.py", "models/serving/gateway.py")
@@ -83,20 +84,19 @@ def merged_model(results: Mapping[str, StageResult]) -> tuple[ArtifactRef, str]:
     return last.refs["merged"], made_from.digest
 
 
-def measure(run: Recording, label: str, release: Release, splits: list[str]) -> tuple[ArtifactRef, ArtifactRef]:
-    """Ask the cases of `splits` and score the answers: (observations, scores)."""
+def measure(
+    run: Recording, label: str, release: Release, splits: list[str], at: Placement | None = None
+) -> tuple[ArtifactRef, ArtifactRef]:
+    """Ask the cases of `splits` and score the answers: (observations, scores). `at`: of a model that others serve."""
     policy = run.policy
     embedding = policy.section("embedding", EmbedSpec)
-    observations = run.run(
-        ask_release,
-        f"ask-{label}",
-        release=release,
-        cases=run.ref("read-cases", "cases"),
-        splits=splits,
-        engine=policy.section("engine", EngineSpec),
-        spec=policy.section("asking", AskSpec),
-        embedding=embedding,
-    ).refs["observations"]
+    asked = {"release": release, "cases": run.ref("read-cases", "cases"), "splits": splits, "embedding": embedding}
+    asked["spec"] = policy.section("asking", AskSpec)
+    if at is None:
+        made = run.run(ask_release, f"ask-{label}", engine=policy.section("engine", EngineSpec), **asked)
+    else:
+        made = run.run(ask_endpoint, f"ask-{label}", at=at, **asked)
+    observations = made.refs["observations"]
     scores = run.run(
         score_answers,
         f"score-{label}",

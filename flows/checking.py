@@ -26,6 +26,7 @@ from models.serving.answerer import GatewaySpec
 from models.serving.vllm import EngineSpec
 from models.training.data import DataSpec
 from models.training.difficulty import DifficultySpec
+from models.training.distill_spec import DistillSpec
 from models.training.spec import TrainSpec
 from tasks.measuring import AskSpec
 from tasks.releasing import NightSpec
@@ -53,6 +54,8 @@ SECTIONS: dict[str, type[Spec]] = {
     "quantization": QuantSpec,
     "quantization_load": LoadSpec,
     "benchmark": BenchmarkSpec,
+    "distillation": DistillSpec,
+    "distillation_load": LoadSpec,
     "engine": EngineSpec,
     "gateway": GatewaySpec,
     "asking": AskSpec,
@@ -79,6 +82,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "finetune": (*TRAINING, "engine", "asking", "cost"),
     "quantize": ENGINE,
     "benchmark": ("benchmark", "engine", "cost"),  # without an endpoint the flow checks what it trains with, too
+    "distill": (*TRAINING, "engine", "asking", "cost", "distillation", "distillation_load"),
     "evaluate": ENGINE,
     "release": RELEASE,
     "nightly": (*RELEASE, "benchmark", "traces"),

@@ -41,6 +41,7 @@ class FlowName(StrEnum):
     INGEST = "ingest"
     INDEX = "index"
     FINETUNE = "finetune"
+    DISTILL = "distill"
     QUANTIZE = "quantize"
     BENCHMARK = "benchmark"
     EVALUATE = "evaluate"

@@ -26,7 +26,7 @@ LINES = (
 SCALED = ("memory_10m_bytes", "price_10m", "memory_1b_bytes", "price_1b")
 """Columns of compared indexes that people see as a table of their own."""
 
-TABLES = ("rounds", "proof", "curve", "loads", "times", "steps", "comparison")
+TABLES = ("rounds", "proof", "curve", "loads", "times", "steps", "comparison", "models")
 """Fields of a flow's result that people see as tables."""
 
 

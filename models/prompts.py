@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from string import Formatter
-from typing import Literal, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -89,6 +89,23 @@ def numbered(passages: Sequence[Source]) -> str:
         title, text = _fold(passage.title), _fold(passage.text)
         lines.append(f"[{number}] {title}: {text}" if title else f"[{number}] {text}")
     return "\n".join(lines)
+
+
+class Shown(NamedTuple):
+    """A passage as it stands in a prompt: one line, in which the title cannot be told from the text any more."""
+
+    text: str
+    title: str = ""
+
+
+def passages_in(content: str) -> list[Shown]:
+    """The passages that a rendered user message shows, in their order; see `numbered`."""
+    found: list[Shown] = []
+    for line in content.splitlines():
+        begin = f"[{len(found) + 1}] "
+        if line.startswith(begin):
+            found.append(Shown(line.removeprefix(begin)))
+    return found
 
 
 def _messages(prompt: Prompt, user: str) -> list[Message]:

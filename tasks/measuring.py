@@ -22,7 +22,7 @@ from models.answering.guardrails import GuardPolicy, find_pii
 from models.answering.pipeline import build_pipeline
 from models.prompts import load_prompt, render
 from models.release import Release
-from models.serving.deployment import Deployer
+from models.serving.deployment import Deployer, Placement
 from models.serving.vllm import EngineSpec
 from models.types import Case
 from tasks.indexing import ACCESS
@@ -63,15 +63,33 @@ def load_of(load: ArtifactRef) -> LoadReport:
     return LoadReport.model_validate_json((artifact_store().open(load) / "load.json").read_text("utf-8"))
 
 
-@stage("models/answering", "models/serving", "models/prompts.py", "indexes", "evaluation/asking.py")
+ASKING = ("models/answering", "models/serving", "models/prompts.py", "indexes", "evaluation/asking.py")
+"""Code that decides what is answered to a case."""
+
+
+@stage(*ASKING)
 def ask_release(
     release: Release, cases: ArtifactRef, splits: list[str], engine: EngineSpec, spec: AskSpec, embedding: EmbedSpec
 ) -> StageResult:
     """Every case of `splits` asked through the release on a running engine; answers are kept raw."""
+    return _asked(release, deployer(engine).ensure([release])[release.digest], cases, splits, spec, embedding)
+
+
+@stage(*ASKING)
+def ask_endpoint(
+    release: Release, cases: ArtifactRef, splits: list[str], at: Placement, spec: AskSpec, embedding: EmbedSpec
+) -> StageResult:
+    """The same of a model that others serve: the release gives prompt, index and guards, its own model is not asked."""
+    return _asked(release, at, cases, splits, spec, embedding)
+
+
+def _asked(
+    release: Release, placement: Placement, cases: ArtifactRef, splits: list[str], spec: AskSpec, embedding: EmbedSpec
+) -> StageResult:
+    """The observations of the cases, answered at a placement."""
     asked = cases_of(cases, splits)
     if not asked:
         raise InputError(f"no case of {', '.join(splits)}; check `cases` in the policy")
-    placement = deployer(engine).ensure([release])[release.digest]
     pipeline = build_pipeline(release, artifact_store(), open_embedder(embedding), placement)
     progress = progress_logger("ask", "cases")
 
