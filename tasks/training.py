@@ -142,7 +142,7 @@ TRAINING = tuple(
 
 def _work_folder(name: str, spec: Spec, *inputs: ArtifactRef) -> Path:
     """Where a long stage keeps its checkpoints: the same inputs find the same folder after a crash."""
-    key = stage_key(f"{name}-{spec.model_dump_json()}", TRAINING, {"inputs": list(inputs)})
+    key = stage_key(name, TRAINING, {"spec": spec, "inputs": list(inputs)})
     return settings().home / "work" / key
 
 
