@@ -84,12 +84,11 @@ def _without_pinning() -> Iterator[None]:
     import torch
     from llmcompressor.pipelines.cache import IntermediatesCache
 
-    if torch.accelerator.is_available():
-        yield
-        return
-    pin = IntermediatesCache.pin_memory
-    IntermediatesCache.pin_memory = lambda *_, **__: None
+    cache: Any = IntermediatesCache
+    pin = cache.pin_memory
+    if not torch.accelerator.is_available():
+        cache.pin_memory = lambda *_, **__: None
     try:
         yield
     finally:
-        IntermediatesCache.pin_memory = pin
+        cache.pin_memory = pin

@@ -10,8 +10,9 @@ from evaluation.load import LoadReport, LoadSpec, Percentiles
 from evaluation.types import Score
 from infra.cost import CostSpec
 from infra.store import ArtifactRef, write_lines
+from models.quantizing.methods import Precision
 from models.quantizing.spec import QuantSpec
-from models.release import ModelPart, Precision, Release
+from models.release import ModelPart, Release
 from models.types import Case
 from tasks.choosing import choose, recommend_precision
 from tasks.policy import StageResult, artifact_store
