@@ -2,14 +2,12 @@
 
 from prefect import flow
 
+from flows.datasets import dataset_stages
 from flows.index import index_stages
 from flows.recording import Recording, RunSpec, Summary, recording
-from indexes.embedder import EmbedSpec
-from models.answering.guardrails import GuardPolicy
-from models.answering.pipeline import AnswerSpec
-from models.training.data import DataSpec
 from models.training.sft import TrainSpec
-from tasks.training import finetune_adapter, make_rows
+from models.training.spec import DataSpec
+from tasks.training import finetune_adapter
 
 
 class FinetuneSpec(RunSpec):
@@ -23,19 +21,7 @@ class FinetuneSpec(RunSpec):
 
 def finetune_stages(run: Recording, spec: FinetuneSpec) -> None:
     """Rows, then the adapter; a killed training resumes from its last checkpoint."""
-    rows = run.run(
-        make_rows,
-        corpus=run.ref("drop-duplicates", "corpus"),
-        chunks=run.ref("chunk-corpus", "chunks"),
-        index=run.ref("build", "index"),
-        cases=run.ref("read-cases", "cases"),
-        prompt=run.ref("take-prompt", "prompt"),
-        base=run.ref("take-model", "model"),
-        spec=spec.data or run.policy.section("training_data", DataSpec),
-        answering=run.policy.section("answering", AnswerSpec),
-        guards=run.policy.section("guards", GuardPolicy),
-        embedding=run.policy.section("embedding", EmbedSpec),
-    ).refs["dataset"]
+    rows = dataset_stages(run, spec.data or run.policy.section("training_data", DataSpec))
     training = spec.adapter or run.policy.section("training", TrainSpec)
     run.run(finetune_adapter, base=run.ref("take-model", "model"), dataset=rows, spec=training)
 

@@ -19,10 +19,10 @@ from infra.store import ArtifactRef, canonical_json, write_atomic
 from models.training.questions import QuestionMaker
 from models.types import Case
 from tasks.corpus import chunks_of
+from tasks.datasets import HELD_BACK, held_back
 from tasks.indexing import ACCESS, RETRIEVING
 from tasks.measuring import cases_of
 from tasks.policy import StageResult, artifact_store, progress_logger, stage
-from tasks.training import HELD_BACK, held_back
 
 LEARNT, MEASURED = "train", "validation"
 DEPTH = 50

@@ -13,7 +13,9 @@ from pydantic import Field
 
 from infra.errors import InputError
 from infra.settings import Spec
+from models.training.curation import Refused
 from models.training.formats import Fields, Format, Row, RowError, document_of, format_of, row_of
+from models.training.gathered import Gathered, GatheredRow
 
 BAD_LISTED = 1000
 """Bad rows that are listed, at most; all are counted."""
@@ -74,6 +76,21 @@ class _Read(NamedTuple):
     row: Row | None = None
     document: str = ""
     reason: str = ""
+
+
+def gather_files(files: Iterable[FileSpec], limits: FileLimits, root: Path) -> Gathered:
+    """The rows of several files, their paths relative to `root`; bad rows that were let pass are refused ones.
+
+    Raises InputError as `read_training_file` does.
+    """
+    gathered = Gathered([], [])
+    for spec in files:
+        found = read_training_file(root / spec.path, spec, limits)
+        for row, document in found.rows:
+            gathered.rows.append(GatheredRow(row=row, documents=(document,) if document else ()))
+        for bad in found.bad:
+            gathered.refused.append(Refused(source=f"file:{spec.path}:{bad.line}", kind="unusable", reason=bad.reason))
+    return gathered
 
 
 def read_training_file(path: Path, spec: FileSpec, limits: FileLimits) -> TrainingFile:
