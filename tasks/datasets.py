@@ -14,6 +14,7 @@ from infra.store import ArtifactRef, read_lines
 from models.answering.context import build_context, token_counter
 from models.answering.guardrails import GuardPolicy, Guards, personal_data
 from models.answering.pipeline import AnswerSpec
+from models.cases import HELD_BACK
 from models.prompts import load_prompt
 from models.serving.engine import OpenAIEngine
 from models.serving.vllm import EngineSpec
@@ -34,8 +35,6 @@ from tasks.indexing import ACCESS, RETRIEVING
 from tasks.measuring import deployer
 from tasks.policy import StageResult, artifact_store, progress_logger, stage
 
-HELD_BACK = {"validation", "gate"}
-"""Splits whose documents and cases no training row may come from."""
 PROMPTING = (*RETRIEVING, "models/answering", "models/prompts.py")
 """Source that decides what a prompt shows."""
 

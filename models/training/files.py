@@ -83,14 +83,15 @@ def gather_files(files: Iterable[FileSpec], limits: FileLimits, root: Path) -> G
 
     Raises InputError as `read_training_file` does.
     """
-    gathered = Gathered([], [])
-    for spec in files:
-        found = read_training_file(root / spec.path, spec, limits)
-        for row, document in found.rows:
-            gathered.rows.append(GatheredRow(row=row, documents=(document,) if document else ()))
-        for bad in found.bad:
-            gathered.refused.append(Refused(source=f"file:{spec.path}:{bad.line}", kind="unusable", reason=bad.reason))
-    return gathered
+    every = [gathered_from(read_training_file(root / spec.path, spec, limits), spec.path) for spec in files]
+    return Gathered([row for one in every for row in one.rows], [bad for one in every for bad in one.refused])
+
+
+def gathered_from(found: TrainingFile, name: str) -> Gathered:
+    """What file `name` held, its bad rows as refused ones."""
+    rows = [GatheredRow(row=row, documents=(document,) if document else ()) for row, document in found.rows]
+    bad = [Refused(source=f"file:{name}:{row.line}", kind="unusable", reason=row.reason) for row in found.bad]
+    return Gathered(rows, bad)
 
 
 def read_training_file(path: Path, spec: FileSpec, limits: FileLimits) -> TrainingFile:

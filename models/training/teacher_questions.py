@@ -50,7 +50,8 @@ def _spread(maker: RowMaker, allowed: Allowed, most: int) -> list[Chunk]:
 def made_questions(pairs: Sequence[tuple[Chunk, Made]], maker: RowMaker) -> list[Question]:
     """Questions made by rule, over the passages that production shows; one whose sentence is not shown is left out."""
     found = []
-    for chunk, made in pairs:
+    different = {(chunk.id, made.question): (chunk, made) for chunk, made in pairs}  # two rules may ask the same
+    for chunk, made in different.values():
         shown, held = made_answer(chunk, made, maker.found(made.question))
         if held is not None:
             messages = tuple(render(maker.prompt, shown, made.question))

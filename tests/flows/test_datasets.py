@@ -11,12 +11,14 @@ from flows.datasets import dataset_stages
 from flows.index import index_stages
 from flows.recording import RunSpec, Summary, recording
 from infra.errors import InputError, PolicyError
+from infra.processes import ProcessManager
 from infra.records import Records, Trace
 from infra.settings import Policy, settings
 from infra.store import read_lines
 from models.training.curation import Refused
 from models.training.dataset import read_dataset
 from models.training.spec import DataSpec
+from tests.e2e.project import free_ports
 from tests.flows.project import CASES, Project
 
 LEARNT = {"question": "Who opens the harbour gate?", "answer": "The harbour master.", "document": "gate.md"}
@@ -94,3 +96,21 @@ def test_a_missing_file_is_said_before_anything_is_read(own: Project) -> None:
     (own.folder / "own.jsonl").unlink()
     with pytest.raises(PolicyError, match=r"training_data\.files\.0\.path: 'own\.jsonl' is no file"):
         check_policy(Policy(own.policy), "finetune")
+
+
+@pytest.mark.e2e
+def test_a_teacher_without_an_endpoint_is_served_while_it_is_asked(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.take("guards", "training", "engine")
+    teacher = {"model": "starter", "made_questions": 3, "instructions": ""}
+    project.set("training_data", teacher=teacher, corpus_questions=0)
+    monkeypatch.setenv("SLUICE_ENGINE_PORT", str(free_ports(1)[0]))
+    monkeypatch.setenv("SLUICE_ENGINE_KIND", "transformers")
+    settings.cache_clear()
+    told = data()
+    figures = told.metrics["ask-teacher"]
+    assert 0 < figures["rows"] + figures["refused"] <= 3, "rules make so many questions, and two may ask the same"
+    assert told.metrics["make-rows"]["from_teacher"] <= figures["rows"]
+    assert [status for status in ProcessManager(project.home).status() if status.alive] == []
+    assert "ask-teacher" not in {name for name, row in data().stages.items() if row.status == "done"}
