@@ -20,8 +20,8 @@ from models.cases import CaseSpec
 from models.quantize import QuantSpec
 from models.serving.answerer import GatewaySpec
 from models.serving.vllm import EngineSpec
+from models.training.data_spec import DataSpec
 from models.training.sft import TrainSpec
-from models.training.spec import DataSpec
 from tasks.measuring import AskSpec
 from tasks.releasing import NightSpec
 from tasks.reranking import RerankerSpec

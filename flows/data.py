@@ -9,8 +9,8 @@ from models.prompts import DEFAULT
 from models.training.assembly import from_elsewhere
 from models.training.contamination import HeldBack
 from models.training.curation import curate
+from models.training.data_spec import DataSpec
 from models.training.files import FileLimits, FileSpec, gathered_from, read_training_file
-from models.training.spec import DataSpec
 
 
 def check_data(file: Path, policy_path: Path | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from infra.store import ArtifactRef
 from models.answering.guardrails import GuardPolicy
 from models.answering.pipeline import AnswerSpec
 from models.serving.vllm import EngineSpec
-from models.training.spec import DataSpec
+from models.training.data_spec import DataSpec
 from tasks.corpus import content_of
 from tasks.datasets import ask_teacher, make_rows, take_feedback, take_training_files
 from tasks.training import ModelSpec, take_model

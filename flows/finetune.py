@@ -5,8 +5,8 @@ from prefect import flow
 from flows.datasets import dataset_stages
 from flows.index import index_stages
 from flows.recording import Recording, RunSpec, Summary, recording
+from models.training.data_spec import DataSpec
 from models.training.sft import TrainSpec
-from models.training.spec import DataSpec
 from tasks.training import finetune_adapter
 
 

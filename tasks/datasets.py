@@ -22,11 +22,11 @@ from models.training.asking import Client, TeacherSpec, asking
 from models.training.assembly import assemble, counts_of, from_elsewhere, rows_by_rule
 from models.training.curation import Refused, summary
 from models.training.data import RowMaker, RowSpec
+from models.training.data_spec import DataSpec
 from models.training.dataset import write_dataset
 from models.training.feedback import FeedbackSpec, rated_answers, rows_of_feedback
 from models.training.files import FileLimits, FileSpec, gather_files
 from models.training.gathered import Gathered, read_gathered, write_gathered, write_refused
-from models.training.spec import DataSpec
 from models.training.teacher import counted
 from models.training.teacher_questions import taught_rows
 from models.types import Case

@@ -8,12 +8,12 @@ from models.prompts import Prompt
 from models.training.contamination import HeldBack, plain
 from models.training.curation import Candidate, Refused, Split, candidate, curate
 from models.training.data import RowMaker
+from models.training.data_spec import DataSpec
 from models.training.dataset import Dataset
 from models.training.formats import Row
 from models.training.gathered import Gathered
-from models.training.preferences import pairs_by_rule
+from models.training.pairs import pairs_by_rule
 from models.training.rows import PreferenceRow, TrainingRow
-from models.training.spec import DataSpec
 from models.types import Case
 
 

@@ -16,8 +16,8 @@ from infra.records import Records, Trace
 from infra.settings import Policy, settings
 from infra.store import read_lines
 from models.training.curation import Refused
+from models.training.data_spec import DataSpec
 from models.training.dataset import read_dataset
-from models.training.spec import DataSpec
 from tests.e2e.project import free_ports
 from tests.flows.project import CASES, Project
 

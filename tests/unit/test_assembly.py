@@ -8,11 +8,11 @@ from infra.errors import InputError
 from models.prompts import DEFAULT
 from models.training.assembly import Assembled, assemble, counts_of, from_elsewhere, rows_by_rule
 from models.training.data import RowMaker
+from models.training.data_spec import DataSpec
 from models.training.dataset import read_dataset, write_dataset
 from models.training.files import FileLimits, FileSpec, gather_files
 from models.training.gathered import Gathered, GatheredRow, read_gathered, write_gathered
 from models.training.rows import PreferenceRow, TrainingRow
-from models.training.spec import DataSpec
 from models.types import Case, Message
 from tests.unit.test_training_rows import CHUNKS, case, found
 

@@ -5,7 +5,7 @@ import re
 from models.prompts import DEFAULT, answer_parts, passages_in
 from models.training.data import RowMaker
 from models.training.evidence import contains
-from models.training.preferences import pairs_by_rule
+from models.training.pairs import pairs_by_rule
 from models.training.rows import PreferenceRow
 from models.types import Case
 from tests.unit.test_training_rows import case, maker
