@@ -151,7 +151,7 @@ def ask_teacher(
         return _kept(taught_rows(maker, lambda document: document not in closed, ask, spec))
 
 
-@stage(*PROMPTING, *BY_RULE, *_sources("assembly", "contamination", "curation", "dataset", "gathered", "preferences"))
+@stage(*PROMPTING, *BY_RULE, *_sources("assembly", "contamination", "curation", "dataset", "gathered", "pairs"))
 def make_rows(
     corpus: ArtifactRef,
     chunks: ArtifactRef,
