@@ -20,7 +20,7 @@ from infra.records import Records, ReleaseRecord
 from infra.s3 import open_store
 from infra.settings import Policy, settings
 from infra.store import ArtifactStore, LocalStore, read_lines, write_atomic
-from models.quantize import QuantSpec
+from models.quantizing.spec import QuantSpec
 from models.release import Release
 from models.training.dataset import PAIRS, ROWS
 

@@ -24,7 +24,7 @@ from models.cases import CaseSpec
 from models.quantizing.spec import QuantSpec
 from models.serving.answerer import GatewaySpec
 from models.serving.vllm import EngineSpec
-from models.training.data import DataSpec
+from models.training.data_spec import DataSpec
 from models.training.difficulty import DifficultySpec
 from models.training.distill_spec import DistillSpec
 from models.training.spec import TrainSpec
@@ -104,6 +104,7 @@ def check_policy(policy: Policy, flow: str = "") -> None:
         policy.section(name, SECTIONS[name])
     if policy.section("validation", ValidationSpec).max_personal_share is not None:
         policy.section("guards", GuardPolicy)  # says what personal data are
+    _check_training_files(policy)
     if "model" in policy.sections:
         _check_model(policy)
     if "answering" in policy.sections:
@@ -122,6 +123,13 @@ def _check_retrieval(policy: Policy) -> None:
     ):
         if is_lacking:
             raise PolicyError(f"{policy.path}: answering.search.{asked} needs {lacking}")
+
+
+def _check_training_files(policy: Policy) -> None:
+    """A file of training data that is missing is said before anything is read."""
+    for number, file in enumerate(policy.section("training_data", DataSpec).files):
+        if not policy.folder(file.path).is_file():
+            raise PolicyError(f"{policy.path}: training_data.files.{number}.path: {file.path!r} is no file")
 
 
 def _check_model(policy: Policy) -> None:

@@ -254,6 +254,26 @@ def plan_memory(
         print_plan(told, out)
 
 
+@app.command("check-data")
+@_clean
+def check_data(
+    file: Annotated[Path, typer.Argument(help="A file of training data: JSON lines, a JSON list, CSV or Parquet.")],
+    policy: Annotated[Path | None, typer.Option(help="Policy file with the cases that are held back.")] = None,
+    json_: AsJson = False,
+) -> None:
+    """What a file of training data holds: its format, and every row that would be refused. Exit code 1 if there is."""
+    from flows.data import check_data as check
+
+    told = check(file, policy)
+    if json_:
+        print_json(told)
+    else:
+        _show({name: value for name, value in told.items() if name != "lines"}, False)
+        if told["lines"]:
+            _show(told["lines"], False, "refused rows")
+    raise typer.Exit(1 if told["lines"] else 0)
+
+
 @app.command()
 @_clean
 def advise(

@@ -6,7 +6,8 @@ from prefect import flow
 
 from evaluation.types import Decision
 from flows.bundling import bundle, load, measure, merged_model, tuned_release
-from flows.finetune import FinetuneSpec, finetune_stages, row_stages
+from flows.datasets import dataset_stages
+from flows.finetune import FinetuneSpec, finetune_stages
 from flows.index import index_stages
 from flows.recording import Recording, Summary, recording
 from infra.cost import CostSpec
@@ -14,7 +15,7 @@ from infra.store import ArtifactRef
 from models.release import ModelPart, Release
 from models.serving.deployment import Placement
 from models.serving.vllm import EngineSpec
-from models.training.data import DataSpec
+from models.training.data_spec import DataSpec
 from models.training.distill_spec import TUNED, DistillSpec, TeacherEndpoint
 from tasks.comparing import compare_releases
 from tasks.distilling import (
@@ -112,7 +113,9 @@ def distill_stages(run: Recording, spec: DistillRunSpec) -> StageResult:
     wanted = spec.distillation or run.policy.section("distillation", DistillSpec)
     _taken(run, "take-student", wanted.student)
     teacher, logits = _teacher(run, spec, wanted)
-    rows = row_stages(run, wanted.data or spec.data or run.policy.section("training_data", DataSpec), "student-rows")
+    rows = dataset_stages(
+        run, wanted.data or spec.data or run.policy.section("training_data", DataSpec), "student-rows"
+    )
     made = student_stages(run, wanted, rows, teacher, logits)
     student = run.ref("take-student", "model")
     alone = run.run(finetune_adapter, ALONE, base=student, dataset=rows, spec=wanted.training).refs["merged"]

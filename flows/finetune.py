@@ -4,16 +4,13 @@ from prefect import flow
 
 from evaluation.forgetting import ForgettingSpec
 from flows.bundling import measure, starter_release, tuned_release
+from flows.datasets import dataset_stages
 from flows.index import index_stages
 from flows.recording import Recording, RunSpec, Summary, recording
-from indexes.embedder import EmbedSpec
-from infra.store import ArtifactRef
-from models.answering.guardrails import GuardPolicy
-from models.answering.pipeline import AnswerSpec
-from models.training.data import DataSpec
+from models.training.data_spec import DataSpec
 from models.training.spec import TrainSpec
 from tasks.comparing import compare_releases
-from tasks.training import finetune_adapter, has_pairs, make_rows, measure_forgetting, prefer_adapter
+from tasks.training import finetune_adapter, has_pairs, measure_forgetting, prefer_adapter
 
 VALIDATION = ["validation"]
 """The split that a training is judged on; the gate's cases decide once, at the end."""
@@ -28,30 +25,12 @@ class FinetuneSpec(RunSpec):
     """How training rows are made. None: section `training_data` of the policy file; else the values here, all."""
 
 
-def row_stages(run: Recording, data: DataSpec, label: str = "") -> ArtifactRef:
-    """Rows out of the cases and the corpus."""
-    return run.run(
-        make_rows,
-        label,
-        corpus=run.ref("drop-duplicates", "corpus"),
-        chunks=run.ref("chunk-corpus", "chunks"),
-        index=run.ref("build", "index"),
-        cases=run.ref("read-cases", "cases"),
-        prompt=run.ref("take-prompt", "prompt"),
-        base=run.ref("take-model", "model"),
-        spec=data,
-        answering=run.policy.section("answering", AnswerSpec),
-        guards=run.policy.section("guards", GuardPolicy),
-        embedding=run.policy.section("embedding", EmbedSpec),
-    ).refs["dataset"]
-
-
 def finetune_stages(run: Recording, spec: FinetuneSpec) -> None:
     """Rows, the training, preferences where there are pairs, and the check of what was forgotten.
 
     A killed training resumes from its last checkpoint.
     """
-    rows = row_stages(run, spec.data or run.policy.section("training_data", DataSpec))
+    rows = dataset_stages(run, spec.data or run.policy.section("training_data", DataSpec))
     training = spec.adapter or run.policy.section("training", TrainSpec)
     base = run.ref("take-model", "model")
     alone = training.model_copy(update={"preference": None})

@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, select, update
 
@@ -31,6 +31,7 @@ __all__ = [
     "Outcome",
     "Placement",
     "PointerMove",
+    "Rated",
     "Records",
     "ReleaseRecord",
     "Rollout",
@@ -57,6 +58,13 @@ class Outcome:
     latency_ms: float
     refused: bool
     rating: int | None
+
+
+class Rated(NamedTuple):
+    """An answer and one rating of it."""
+
+    trace: Trace
+    feedback: Feedback
 
 
 def key_digest(key: str) -> str:
@@ -159,6 +167,20 @@ class Records(LiveRecords):
         """Ratings of one trace, oldest first."""
         with self._reading() as session:
             return list(session.scalars(select(Feedback).where(Feedback.trace_id == trace_id).order_by(Feedback.id)))
+
+    def rated(self, *, simulated: bool = False, after: int = 0, limit: int = 1000) -> list[Rated]:
+        """Ratings numbered above `after`, oldest first, each with its trace; those of programs only if `simulated`."""
+        query = (
+            select(Trace, Feedback)
+            .join(Feedback, Feedback.trace_id == Trace.trace_id)
+            .where(Feedback.id > after)
+            .order_by(Feedback.id)
+            .limit(limit)
+        )
+        if not simulated:
+            query = query.where(Feedback.simulated.is_(False))
+        with self._reading() as session:
+            return [Rated(*row) for row in session.execute(query)]
 
     def add_key(self, key: str, name: str, role: str, access: Iterable[str]) -> None:
         """Let a caller in; the key itself is not kept. The same key again changes its name, role and access."""

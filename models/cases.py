@@ -12,6 +12,9 @@ from infra.errors import InputError
 from infra.settings import Spec
 from models.types import Case
 
+HELD_BACK = frozenset({"validation", "gate"})
+"""Splits whose documents and cases no training row may come from."""
+
 
 class CaseFields(Spec):
     """Names of the JSON fields that hold a case. A field that a line lacks keeps its default."""

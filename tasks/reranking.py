@@ -16,13 +16,14 @@ from indexes.types import Chunk
 from infra.errors import InputError
 from infra.settings import settings
 from infra.store import ArtifactRef, canonical_json, write_atomic
+from models.cases import HELD_BACK
 from models.training.questions import QuestionMaker
 from models.types import Case
 from tasks.corpus import chunks_of
+from tasks.datasets import held_back
 from tasks.indexing import ACCESS, RETRIEVING
 from tasks.measuring import cases_of
 from tasks.policy import StageResult, artifact_store, progress_logger, stage
-from tasks.training import HELD_BACK, held_back
 
 LEARNT, MEASURED = "train", "validation"
 DEPTH = 50

@@ -1,6 +1,6 @@
-"""Tasks around the model: take in the base, make training rows, fine-tune."""
+"""Tasks around the model: take in the base, fine-tune, teach preferences, see what was forgotten."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, Field
@@ -8,39 +8,21 @@ from pydantic import BaseModel, Field
 from evaluation.forgetting import ForgettingSpec, check_forgetting
 from evaluation.plots import loss_picture
 from evaluation.preference import preference_figures
-from indexes.build import load_index
-from indexes.embedder import EmbedSpec, open_embedder
-from indexes.types import Passage
 from infra.errors import InputError
 from infra.settings import Policy, Spec, settings
-from infra.store import ArtifactRef, canonical_json, folder_manifest, read_lines, value_digest, write_atomic
-from models.answering.context import build_context, token_counter
-from models.answering.guardrails import GuardPolicy, Guards
-from models.answering.pipeline import AnswerSpec
+from infra.store import ArtifactRef, canonical_json, folder_manifest, value_digest, write_atomic
 from models.base import local_folder, resolve_model
-from models.prompts import Prompt, load_prompt, store_prompt
-from models.training.data import DataSpec, RowMaker
-from models.training.dataset import PAIRS, Dataset, read_dataset, write_dataset
+from models.prompts import Prompt, store_prompt
+from models.training.dataset import PAIRS, read_dataset
 from models.training.preferences import prefer
 from models.training.sft import train
 from models.training.spec import PreferenceSpec, TrainSpec
 from models.training.watching import Progress, Step
-from models.types import Case
-from tasks.corpus import chunks_of, splits_of
-from tasks.indexing import ACCESS
 from tasks.live import report_live
 from tasks.policy import StageResult, artifact_store, progress_logger, stage, stage_key
 
 Curve = Sequence[tuple[int, float]]
 """(step, loss)."""
-HELD_BACK = {"validation", "gate"}
-"""Splits whose documents and cases no training row may come from."""
-
-
-def held_back(cases: Iterable[Case], corpus: ArtifactRef) -> set[str]:
-    """Ids of the documents that nothing may be learnt from: held-back cases ask about them, or the corpus says so."""
-    asked = {name for case in cases if case.split in HELD_BACK for name in case.documents}
-    return asked | {name for name, split in splits_of(corpus).items() if split in HELD_BACK}
 
 
 class ModelSpec(Spec):
@@ -81,56 +63,6 @@ def take_prompt(prompt: Prompt) -> StageResult:
     """The prompt of the release as an artifact."""
     ref = store_prompt(prompt, artifact_store())
     return StageResult(refs={"prompt": ref}, computed=1, total=1, params={"prompt": f"{prompt.id} {prompt.version}"})
-
-
-@stage("models/training/data.py", "models/training/dataset.py", "models/training/questions.py", "models/prompts.py")
-def make_rows(
-    corpus: ArtifactRef,
-    chunks: ArtifactRef,
-    index: ArtifactRef,
-    cases: ArtifactRef,
-    prompt: ArtifactRef,
-    base: ArtifactRef,
-    spec: DataSpec,
-    answering: AnswerSpec,
-    guards: GuardPolicy,
-    embedding: EmbedSpec,
-) -> StageResult:
-    """Training rows from the train cases and from questions made out of the train documents.
-
-    Passages are found, scanned and chosen exactly as production does it.
-    """
-    store = artifact_store()
-    retriever = load_index(store.open(index), open_embedder(embedding), answering.search)
-    count, scan = token_counter(store.open(base)), Guards(guards)
-    shown = answering.context
-    if spec.evidence_sentences is not None:
-        shown = shown.model_copy(update={"evidence_sentences": spec.evidence_sentences})
-
-    def search(question: str) -> list[Passage]:
-        found = retriever.search(question, ACCESS, answering.search.k)
-        safe, _ = scan.passages([passage.chunk for passage in found[: 4 * answering.context.passages]])
-        return [Passage(chunk=chunk, score=0.0) for chunk in build_context(safe, question, shown, count)]
-
-    known = list(read_lines(store.open(cases) / "cases.jsonl", Case))
-    closed = held_back(known, corpus)
-    maker = RowMaker(spec, load_prompt(prompt, store), search, list(chunks_of(chunks)))
-    from_cases = maker.of_cases([case for case in known if case.split == "train"])
-    from_corpus = maker.of_corpus(lambda document: document not in closed)
-    rows = [*from_cases, *from_corpus]
-    with store.writing("dataset") as draft:
-        write_dataset(draft.folder, Dataset(rows))
-    counts = {
-        "from_cases": len(from_cases),
-        "from_corpus": len(from_corpus),
-        "refusals": sum(row.refusal for row in rows),
-    }
-    return StageResult(
-        refs={"dataset": draft.stored()},
-        computed=len(rows),
-        total=len(rows),
-        metrics={name: float(value) for name, value in counts.items()},
-    )
 
 
 TRAINING = tuple(

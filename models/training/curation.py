@@ -19,14 +19,15 @@ from models.training.contamination import HeldBack, OverlapSpec, plain
 from models.training.formats import Row
 from models.training.rows import PreferenceRow, TrainingRow
 
-Kind = Literal["overlaps", "held back", "repeats", "both parts", "unusable", "unsupported"]
+Kind = Literal["overlaps", "held back", "repeats", "both parts", "unusable", "unsupported", "personal data"]
+Part = Literal["train", "validation", "both parts"]
 
 
 class CurationSpec(Spec):
     """Which rows are refused."""
 
     overlap: OverlapSpec = OverlapSpec()
-    """How much of a held-back case a row may hold."""
+    """From which likeness to a held-back case a row is refused."""
     near_duplicate: float = Field(0.9, ge=0.5, le=1)
     """Jaccard similarity (runs of three words of questions and answers) from which a row of a file, of feedback or of a
     teacher repeats another row."""
@@ -141,9 +142,12 @@ class Split:
         number = int.from_bytes(sha256(f"{self._seed}:{document}".encode()).digest()[:8], "big")
         return number < self._share * 2**64
 
-    def part(self, row: Candidate) -> Literal["train", "validation", "both parts"]:
+    def part(self, row: Candidate) -> Part:
         """The part that a row belongs to, by its documents, else by its first question."""
-        names = row.documents or {plain(text) for text in (row.asked or row.said)[:1]}
+        return self.part_of(row.documents or {plain(text) for text in (row.asked or row.said)[:1]})
+
+    def part_of(self, names: Iterable[str]) -> Part:
+        """The part of something that is made from these documents, or other things."""
         held = {self.holds(name) for name in names}
         if len(held) > 1:
             return "both parts"

@@ -28,8 +28,8 @@ Answer = Sequence[tuple[str, Chunk]] | None
 Rng = random.Random
 
 
-class DataSpec(Spec):
-    """How training rows are made. What a row shows is chosen as production does it (section `answering`)."""
+class RowSpec(Spec):
+    """How rows are made by rule. What a row shows is chosen as production does it (section `answering`)."""
 
     orders: int = Field(2, ge=1, le=10)
     """Rows made of one question: the first with the passages as production orders them, the others shuffled."""
@@ -65,7 +65,7 @@ def _no_document(_document: str) -> bool:
 class RowMaker:
     """Makes rows with the prompt of production from one index."""
 
-    def __init__(self, spec: DataSpec, prompt: Prompt, search: Search, chunks: Sequence[Chunk]) -> None:
+    def __init__(self, spec: RowSpec, prompt: Prompt, search: Search, chunks: Sequence[Chunk]) -> None:
         """`search` returns what production would show for a question, best first: chunks may come back shortened."""
         self.spec = spec
         self.prompt = prompt
@@ -83,12 +83,21 @@ class RowMaker:
         self._admit(allowed)
         return [row for case in cases for row in self._of_case(case)]
 
-    def of_corpus(self, allowed: Allowed) -> list[TrainingRow]:
-        """Rows of questions made by rule from the documents that `allowed` admits."""
+    def of_corpus(self, allowed: Allowed, share: float = 1.0) -> list[TrainingRow]:
+        """Rows of questions made by rule from the documents that `allowed` admits; of `share` of the most questions."""
+        pairs = self.questions(allowed)[: round(share * self.spec.corpus_questions)]
+        return [row for chunk, item in pairs for row in self._of_made(chunk, item)]
+
+    def questions(self, allowed: Allowed) -> list[tuple[Chunk, Made]]:
+        """Every question made by rule from the documents that `allowed` admits, shuffled by the seed."""
         self._admit(allowed)
         pairs = [(chunk, item) for chunk in self.chunks for item in self.made.get(chunk.id, [])]
         random.Random(self.spec.seed).shuffle(pairs)  # noqa: S311 - shuffling, nothing secret
-        return [row for chunk, item in pairs[: self.spec.corpus_questions] for row in self._of_made(chunk, item)]
+        return pairs
+
+    def found(self, question: str) -> list[Chunk]:
+        """The passages that production shows for a question."""
+        return [passage.chunk for passage in self.search(question)]
 
     def _admit(self, allowed: Allowed) -> None:
         """Keep the questions of the documents that may be learnt from."""
@@ -100,18 +109,13 @@ class RowMaker:
 
     def _of_case(self, case: Case) -> list[TrainingRow]:
         rng = random.Random(f"{self.spec.seed}:{case.id}")  # noqa: S311
-        source, found = f"case:{case.id}", self._found(case.question)
+        source, found = f"case:{case.id}", self.found(case.question)
         if case.expected == "refusal":
             return self._rows(found, case.question, None, source, rng, 1)
-        parts = case.answer.split("; ")
-        holders = [max(found, key=lambda chunk: support(chunk, part, case), default=None) for part in parts]
-        pairs = [
-            (part, chunk)
-            for part, chunk in zip(parts, holders, strict=True)
-            if chunk and support(chunk, part, case) >= ENOUGH
-        ]
-        if len(pairs) < len(parts):
+        pairs = case_answer(case, found)
+        if not pairs:
             return []
+        parts = [part for part, _ in pairs]
         rows = self._rows(found, case.question, pairs, source, rng, self.spec.case_orders or self.spec.orders)
         if rng.random() < self.spec.refusal_share:
             lacking = [chunk for chunk in found if not any(contains(chunk.text, part) for part in parts)]
@@ -121,14 +125,13 @@ class RowMaker:
     def _of_made(self, chunk: Chunk, made: Made) -> list[TrainingRow]:
         # Not by the chunk's id, which another version of the chunker changes where the text stays.
         rng = random.Random(f"{self.spec.seed}:{chunk.document}:{chunk.start}:{made.question}")  # noqa: S311
-        source, found = f"corpus:{chunk.id}", self._found(made.question)
-        others = [other for other in found if other.id != chunk.id and not is_rival(other, made.evidence)]
+        source, found = f"corpus:{chunk.id}", self.found(made.question)
         if rng.random() < self.spec.refusal_share:
+            others = _without_rivals(chunk, made, found)
             return [self._refused(others, len(found), made.question, [made.answer], source, rng)]
-        held = next((other for other in found if other.id == chunk.id and _states(other, made)), None)
+        shown, held = made_answer(chunk, made, found)
         if held is None:
             return []
-        shown = [other for other in found if other is held or other in others]
         return self._rows(shown, made.question, [(made.answer, held)], source, rng, self.spec.orders)
 
     def _rows(
@@ -138,7 +141,7 @@ class RowMaker:
         rows = []
         for number in range(orders):
             shown = list(found) if number == 0 else rng.sample(list(found), len(found))
-            reply = None if answer is None else "; ".join(_cite(part, shown, chunk) for part, chunk in answer)
+            reply = None if answer is None else "; ".join(cite(part, shown, chunk) for part, chunk in answer)
             rows.append(self._row(shown, [Turn(question, reply), *self._more(shown, question, rng)], source))
         return rows
 
@@ -152,7 +155,7 @@ class RowMaker:
         shown = list(lacking)
         names = list(self.made)
         other = rng.choice(self.made[rng.choice(names)]).question if names else question
-        for chunk in _without(self._found(other), shown):
+        for chunk in _without(self.found(other), shown):
             if len(shown) < wanted and not any(contains(chunk.text, part) for part in parts):
                 shown.append(chunk)
         rng.shuffle(shown)
@@ -183,10 +186,7 @@ class RowMaker:
             if wrong and rng.random() < 0.5:
                 return Turn(wrong, "no", claim=True)
             return Turn(made.evidence, "yes", claim=True)
-        return Turn(made.question, _cite(made.answer, shown, chunk))
-
-    def _found(self, question: str) -> list[Chunk]:
-        return [passage.chunk for passage in self.search(question)]
+        return Turn(made.question, cite(made.answer, shown, chunk))
 
     def _row(self, shown: Sequence[Chunk], turns: Sequence[Turn], source: str) -> TrainingRow:
         """A chat: the passages stand in its first user message only."""
@@ -200,6 +200,32 @@ class RowMaker:
         return TrainingRow(messages=tuple(messages), source=source, refusal=any(turn.reply is None for turn in turns))
 
 
+def case_answer(case: Case, found: Sequence[Chunk]) -> list[tuple[str, Chunk]]:
+    """Each part of a case's answer with the passage that holds it; nothing where one of them is not shown."""
+    parts = case.answer.split("; ")
+    holders = [max(found, key=lambda chunk: support(chunk, part, case), default=None) for part in parts]
+    pairs = [
+        (part, chunk)
+        for part, chunk in zip(parts, holders, strict=True)
+        if chunk and support(chunk, part, case) >= ENOUGH
+    ]
+    return pairs if len(pairs) == len(parts) else []
+
+
+def made_answer(chunk: Chunk, made: Made, found: Sequence[Chunk]) -> tuple[list[Chunk], Chunk | None]:
+    """(passages to show for a question made from `chunk`, the one among them that answers it or None).
+
+    Passages that say the same with other numbers are left out.
+    """
+    others = _without_rivals(chunk, made, found)
+    held = next((other for other in found if other.id == chunk.id and _states(other, made)), None)
+    return [other for other in found if other is held or other in others], held
+
+
+def _without_rivals(chunk: Chunk, made: Made, found: Sequence[Chunk]) -> list[Chunk]:
+    return [other for other in found if other.id != chunk.id and not is_rival(other, made.evidence)]
+
+
 def _states(chunk: Chunk, made: Made) -> bool:
     """Whether a chunk, perhaps shortened, still holds the sentence that a question was made from."""
     return " ".join(made.evidence.split()) in " ".join(chunk.text.split())
@@ -211,7 +237,7 @@ def _without(chunks: Iterable[Chunk], taken: Iterable[Chunk]) -> list[Chunk]:
     return [chunk for chunk in chunks if chunk.id not in ids]
 
 
-def _cite(answer: str, shown: Collection[Chunk], chunk: Chunk) -> str:
+def cite(answer: str, shown: Collection[Chunk], chunk: Chunk) -> str:
     """The answer with the number of the passage that holds it."""
     number = next(number for number, other in enumerate(shown, 1) if other.id == chunk.id)
     return f"{answer} [{number}]"

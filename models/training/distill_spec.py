@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from infra.settings import Spec
-from models.training.data import DataSpec
+from models.training.data_spec import DataSpec
 from models.training.spec import TrainSpec
 from models.training.teacher import TeachSpec
 

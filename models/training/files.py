@@ -13,7 +13,9 @@ from pydantic import Field
 
 from infra.errors import InputError
 from infra.settings import Spec
+from models.training.curation import Refused
 from models.training.formats import Fields, Format, Row, RowError, document_of, format_of, row_of
+from models.training.gathered import Gathered, GatheredRow
 
 BAD_LISTED = 1000
 """Bad rows that are listed, at most; all are counted."""
@@ -74,6 +76,22 @@ class _Read(NamedTuple):
     row: Row | None = None
     document: str = ""
     reason: str = ""
+
+
+def gather_files(files: Iterable[FileSpec], limits: FileLimits, root: Path) -> Gathered:
+    """The rows of several files, their paths relative to `root`; bad rows that were let pass are refused ones.
+
+    Raises InputError as `read_training_file` does.
+    """
+    every = [gathered_from(read_training_file(root / spec.path, spec, limits), spec.path) for spec in files]
+    return Gathered([row for one in every for row in one.rows], [bad for one in every for bad in one.refused])
+
+
+def gathered_from(found: TrainingFile, name: str) -> Gathered:
+    """What file `name` held, its bad rows as refused ones."""
+    rows = [GatheredRow(row=row, documents=(document,) if document else ()) for row, document in found.rows]
+    bad = [Refused(source=f"file:{name}:{row.line}", kind="unusable", reason=row.reason) for row in found.bad]
+    return Gathered(rows, bad)
 
 
 def read_training_file(path: Path, spec: FileSpec, limits: FileLimits) -> TrainingFile:

@@ -40,4 +40,4 @@ class PreferenceRow(BaseModel):
     chosen: str
     rejected: str
     source: str
-    """`file:<path>:<line>`, `feedback:<trace id>` or `case:<id>`."""
+    """`case:<id>`, `corpus:<chunk id>`, `feedback:<trace id>` or `file:<path>:<line>`."""

@@ -222,6 +222,23 @@ def test_outcomes_are_both_arms_in_order_with_the_last_rating(records: Records) 
         records.add_feedback(f"{1:032x}", 0)
 
 
+def test_ratings_come_with_their_traces_in_pages(records: Records) -> None:
+    records.add_traces([trace(1, answer="one", passages=[{"number": 1, "text": "t"}]), trace(2), trace(3)])
+    records.add_feedback(f"{2:032x}", 1, simulated=True)
+    records.add_feedback(f"{1:032x}", -1, correction="14 days")
+    records.add_feedback(f"{1:032x}", 1)
+    assert [(row.trace.answer, row.feedback.rating, row.feedback.correction) for row in records.rated()] == [
+        ("one", -1, "14 days"),
+        ("one", 1, ""),
+    ]
+    assert records.rated()[0].trace.passages == [{"number": 1, "text": "t"}]
+    first = records.rated(simulated=True, limit=1)
+    assert [row.trace.trace_id[-1] for row in first] == ["2"]
+    rest = records.rated(simulated=True, after=first[0].feedback.id)
+    assert [row.trace.trace_id[-1] for row in rest] == ["1", "1"]
+    assert records.rated(after=rest[-1].feedback.id) == []
+
+
 def test_export_marks_and_retention(records: Records) -> None:
     kept = records.start_rollout(A, B, C, share=0.1)
     records.add_traces([trace(number) for number in range(1, 8)])

@@ -20,7 +20,10 @@ from infra.records import Records, Trace
 from infra.settings import ROOT, settings
 from tests.environment import only
 
-COMMANDS = ["up", "down", "status", "run", "ask", "explain", "report", "bench", "compare-loads", "doctor", "releases"]
+COMMANDS = [
+    "up", "down", "status", "run", "ask", "explain", "report", "bench", "plan-memory", "advise", "break-even",
+    "compare-loads", "check-data", "doctor", "releases",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -222,3 +225,26 @@ def test_a_sweep_is_told_in_megabytes_with_its_bounds() -> None:
     assert "151, 241" in text
     assert "-0.008 (-0.030 to +0.010)" in text
     assert "FAIL, not served: group" in text
+
+
+def test_a_file_of_training_data_is_checked_without_a_training(tmp_path: Path) -> None:
+    rows = [
+        {"question": "Where is the depot?", "answer": "In Harrow."},
+        {"question": "Is sewerage billed together with water?", "answer": "Yes."},
+        {"question": "Why?"},
+        {"question": "Where is the depot?", "answer": "In Harrow."},
+    ]
+    gate = json.loads((ROOT / "infra/sample/cases/gate.jsonl").read_text("utf-8").splitlines()[0])
+    rows[1]["question"] = gate["question"]
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    told = sluice("check-data", str(path), "--json")
+    assert told.exit_code == 1
+    found = json.loads(told.stdout)
+    assert (found["format"], found["usable"], found["bad"], found["refused"]) == ("instruction", 1, 1, 2)
+    assert [(row["line"], row["why"]) for row in found["lines"]] == [(3, "unusable"), (2, "overlaps"), (4, "repeats")]
+    assert gate["id"] in found["lines"][1]["reason"]
+    path.write_text(json.dumps(rows[0]), "utf-8")
+    clean = sluice("check-data", str(path))
+    assert (clean.exit_code, "refused rows" in clean.stdout) == (0, False)
+    assert sluice("check-data", str(tmp_path / "none.jsonl")).exit_code == 2

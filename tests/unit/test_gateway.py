@@ -15,10 +15,13 @@ from infra.records import Placement, Records
 from models.answering.fake import POLICY, chunk, fake_pipeline
 from models.answering.guardrails import personal_data
 from models.answering.pipeline import Pipeline
+from models.prompts import DEFAULT
 from models.serving.answerer import GatewaySpec
 from models.serving.fake import FakeEngine
 from models.serving.gateway import create_app
 from models.serving.runtime import Runtime
+from models.training.feedback import FeedbackSpec, rated_answers, rows_of_feedback
+from models.training.rows import PreferenceRow, TrainingRow
 from models.types import Completion, Engine, Message
 
 OLD, NEW = "a" * 64, "b" * 64
@@ -329,6 +332,21 @@ async def test_feedback_is_kept_redacted(gateway: Open, records: Records) -> Non
     assert [(row.rating, row.correction, row.simulated) for row in records.feedback(trace_id)] == [
         (-1, "ask <EMAIL_ADDRESS>", True)
     ]
+
+
+async def test_a_correction_sent_to_the_gateway_becomes_a_row_to_learn(gateway: Open, records: Records) -> None:
+    async with gateway(FakeEngine("The passages do not say.")) as client:
+        trace_id = (await client.post("/v1/answers", json=QUESTION, headers=USER)).json()["trace_id"]
+        body = {"trace_id": trace_id, "rating": -1, "correction": "14 days"}
+        assert (await client.post("/v1/feedback", json=body, headers=USER)).status_code == 200
+    made = rows_of_feedback(rated_answers(records, simulated=False), DEFAULT, lambda _: False, FeedbackSpec())
+    row, pair = (one.row for one in made.rows)
+    assert isinstance(row, TrainingRow)
+    assert isinstance(pair, PreferenceRow)
+    assert row.messages[-1].content == pair.chosen
+    assert (pair.chosen.partition(" [")[0], pair.rejected) == ("14 days", DEFAULT.refusal)
+    assert row.messages[:-1] == pair.prompt
+    assert QUESTION["question"] in pair.prompt[-1].content
 
 
 async def test_what_is_written_down_is_redacted_and_flushed(gateway: Open, records: Records) -> None:

@@ -12,7 +12,7 @@ from models.quantizing.choice import Measured, choose_precision
 from models.quantizing.make import quantize, weights_bytes
 from models.quantizing.methods import METHODS, Quantized
 from models.quantizing.spec import QuantSpec
-from tests.unit.tiny_model import content, make_base, rows
+from tests.unit.tiny_model import make_base, rows
 
 POLICY = QuantSpec(margin=0.05, alpha=0.05, group_size=64, calibration_rows=8, max_length=128)
 

@@ -4,7 +4,7 @@ import pytest
 
 from indexes.types import Chunk, Passage
 from models.prompts import DEFAULT, answer_parts
-from models.training.data import DataSpec, RowMaker
+from models.training.data import RowMaker, RowSpec
 from models.training.evidence import contains, support
 from models.training.rows import TrainingRow
 from models.types import Case
@@ -27,7 +27,7 @@ def found(_question: str) -> list[Passage]:
 
 
 def maker(**changes: object) -> RowMaker:
-    return RowMaker(DataSpec.model_validate(changes), DEFAULT, found, CHUNKS)
+    return RowMaker(RowSpec.model_validate(changes), DEFAULT, found, CHUNKS)
 
 
 def case(**changes: object) -> Case:
