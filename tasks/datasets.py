@@ -26,7 +26,7 @@ from models.training.data_spec import DataSpec
 from models.training.dataset import write_dataset
 from models.training.feedback import FeedbackSpec, rated_answers, rows_of_feedback
 from models.training.files import FileLimits, FileSpec, gather_files
-from models.training.gathered import Gathered, read_gathered, write_gathered, write_refused
+from models.training.gathered import Gathered, HasPersonal, read_gathered, write_gathered, write_refused
 from models.training.teacher import counted
 from models.training.teacher_questions import taught_rows
 from models.types import Case
@@ -73,14 +73,19 @@ def take_training_files(files: Sequence[FileSpec], limits: FileLimits, root: str
     return _kept(gather_files(files, limits, Path(root)))
 
 
+def _has_personal(guards: GuardPolicy) -> HasPersonal:
+    """What tells whether a text holds personal data."""
+    finder = personal_data(guards)
+    return lambda text: bool(finder.find(text))
+
+
 @stage(cached=False)
 def take_feedback(prompt: ArtifactRef, guards: GuardPolicy, spec: FeedbackSpec) -> StageResult:
     """Rows and pairs out of the ratings of production as they are now: corrections, and better and worse answers."""
     records = Records.open(settings().database_url)
     answers = rated_answers(records, spec.simulated)
     records.close()
-    finder = personal_data(guards)
-    made = rows_of_feedback(answers, load_prompt(prompt, artifact_store()), lambda text: bool(finder.find(text)), spec)
+    made = rows_of_feedback(answers, load_prompt(prompt, artifact_store()), _has_personal(guards), spec)
     return _kept(made, rated_answers=len(answers))
 
 
@@ -148,7 +153,7 @@ def ask_teacher(
     kept = ContentCache(settings().home / "teacher.sqlite", spare=100_000)
     with _teacher(spec, teacher, engine) as client:
         ask = asking(client, spec, kept, progress_logger("teacher", "questions"))
-        return _kept(taught_rows(maker, lambda document: document not in closed, ask, spec))
+        return _kept(taught_rows(maker, lambda document: document not in closed, ask, _has_personal(guards), spec))
 
 
 @stage(*PROMPTING, *BY_RULE, *_sources("assembly", "contamination", "curation", "dataset", "gathered", "pairs"))

@@ -5,7 +5,7 @@ correction is learnt only if the passages that the answer was made from support 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pydantic import Field
 
@@ -16,13 +16,11 @@ from models.prompts import MARK, Prompt, answer_parts, is_refusal, render
 from models.training.contamination import plain
 from models.training.curation import Kind, Refused
 from models.training.evidence import contains
-from models.training.gathered import Gathered, GatheredRow
+from models.training.gathered import Gathered, GatheredRow, HasPersonal
 from models.training.rows import PreferenceRow, TrainingRow
 from models.training.support import SupportSpec, flaw
 from models.types import Citation, Message
 
-HasPersonal = Callable[[str], bool]
-"""Whether a text holds personal data."""
 _REDACTED = re.compile(r"<[A-Z][A-Z_]+>")
 _PAGE = 1000
 

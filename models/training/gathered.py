@@ -1,6 +1,6 @@
 """Rows from elsewhere than rules (files, feedback, a teacher) on disk, with what was refused on the way."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +9,8 @@ from infra.store import read_lines, write_lines
 from models.training.curation import Refused
 from models.training.rows import PreferenceRow, TrainingRow
 
+HasPersonal = Callable[[str], bool]
+"""Whether a text holds personal data."""
 ROWS = "rows.jsonl"
 REFUSED = "refused.jsonl"
 

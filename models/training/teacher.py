@@ -22,7 +22,7 @@ INSTRUCTIONS = (
     "passage in brackets, such as: 14 days [2]. Put `; ` between several answers. "
     "If no passage answers the question, say exactly: {refusal}"
 )
-_VARYING = re.compile(r"\[[\d, ]*\]|'[^']*'|\d+(?:\.\d+)?")
+_VARYING = re.compile(r"\[[\d, ]*\]|\d+(?:\.\d+)?")
 
 
 class TeachSpec(Spec):
@@ -113,7 +113,7 @@ def fault(question: Question, reply: Reply, prompt: Prompt, spec: SupportSpec) -
     if question.expected == "refusal":
         return "answers although no passage does"
     if question.answer and not contains(answer, question.answer):
-        return f"lacks the known answer {question.answer!r}"
+        return f"lacks the known answer: {question.answer}"
     if question.home and question.home not in cited:
         return f"cites {list(cited)}, not passage {question.home} from which its question was made"
     return ""
@@ -140,5 +140,5 @@ def prompts_of(rows: Iterable[TrainingRow], prompt: Prompt) -> list[Question]:
 
 
 def counted(refused: Iterable[Refused]) -> dict[str, int]:
-    """Reason → how many were refused for it, most first; figures and quotations, which differ each time, as `…`."""
+    """Reason → how many were refused for it, most first; figures as `…`, what stands behind a colon left out."""
     return dict(Counter(_VARYING.sub("…", item.reason.partition(":")[0]) for item in refused).most_common())

@@ -9,7 +9,7 @@ from models.prompts import numbered, render
 from models.training.asking import TeacherSpec
 from models.training.curation import Refused
 from models.training.data import Allowed, RowMaker, made_answer
-from models.training.gathered import Gathered, GatheredRow
+from models.training.gathered import Gathered, GatheredRow, HasPersonal
 from models.training.questions import UNSAFE, Made
 from models.training.teacher import Ask, Question, teach
 from models.types import Message
@@ -29,15 +29,21 @@ class Wanted(NamedTuple):
     refused: list[Refused]
 
 
-def taught_rows(maker: RowMaker, allowed: Allowed, ask: Ask, spec: TeacherSpec) -> Gathered:
+def taught_rows(maker: RowMaker, allowed: Allowed, ask: Ask, has_personal: HasPersonal, spec: TeacherSpec) -> Gathered:
     """The teacher's rows on the documents that `allowed` admits, and what was refused of its questions and answers."""
     pairs = maker.questions(allowed)
     asked = made_questions(pairs[: spec.made_questions], maker)
     own = own_questions(_spread(maker, allowed, spec.own_questions), ask, maker)
     taught = teach([*asked, *own.questions], ask, maker.prompt, spec)
     documents = {f"teacher:{chunk.id}": (chunk.document,) for chunk in maker.chunks}
-    rows = [GatheredRow(row=row, documents=documents[row.source]) for row in taught.rows]
-    return Gathered(rows, [*own.refused, *taught.refused])
+    made = Gathered([], [*own.refused, *taught.refused])
+    for row in taught.rows:
+        if has_personal(row.messages[-1].content):
+            reason = "the teacher's reply holds personal data"
+            made.refused.append(Refused(source=row.source, kind="personal data", reason=reason))
+        else:
+            made.rows.append(GatheredRow(row=row, documents=documents[row.source]))
+    return made
 
 
 def _spread(maker: RowMaker, allowed: Allowed, most: int) -> list[Chunk]:

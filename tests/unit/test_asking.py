@@ -1,77 +1,68 @@
-"""Asking a teacher: in order, nothing twice, one bad prompt does not cost the others."""
+"""Cases asked through a pipeline: order, how many at once, progress, and a release that fails."""
 
+import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
-from indexes.cache import ContentCache
-from infra.errors import InputError, TryAgainError
+from evaluation.asking import ask_cases
+from infra.errors import TryAgainError
+from models.answering.fake import chunk, fake_pipeline
 from models.serving.fake import FakeEngine
-from models.training.asking import Client, TeacherSpec, asking
-from models.training.teacher import Reply
-from models.types import Message
+from models.types import Case, Completion, Message
 
-SPEC = TeacherSpec(model="m", max_tokens=3)
-
-
-def prompts(*texts: str) -> list[list[Message]]:
-    return [[Message(role="user", content=text)] for text in texts]
+CHUNKS = [chunk(1, "The appeal period is 14 days."), chunk(2, "The secret number is 99.", access=("staff",))]
+CASES = [Case(id=f"c-{number}", question="What is the appeal period?", answer="14 days") for number in range(7)]
+PUBLIC = frozenset({"public"})
 
 
-def echo(_model: str, messages: Sequence[Message]) -> str:
-    if messages[-1].content == "refused":
-        raise InputError("content filter")
-    return f"said {messages[-1].content}"
+class CountingEngine(FakeEngine):
+    """Answers once `expected` requests are in flight, the first one last; knows the most that were."""
+
+    def __init__(self, expected: int) -> None:
+        super().__init__("14 days [1]")
+        self.expected, self.full = expected, asyncio.Event()
+        self.now = self.most = self.begun = 0
+
+    async def complete(
+        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0
+    ) -> Completion:
+        self.begun += 1
+        first = self.begun == 1
+        self.now += 1
+        self.most = max(self.most, self.now)
+        if self.now == self.expected:
+            self.full.set()
+        await asyncio.wait_for(self.full.wait(), 20)
+        for _ in range(20 if first else 0):
+            await asyncio.sleep(0)
+        self.now -= 1
+        return await super().complete(model, messages, max_tokens=max_tokens, temperature=temperature)
 
 
-def quiet(_done: int, _total: int) -> None: ...
+@pytest.mark.parametrize("at_once", [1, 3, 50])
+async def test_answers_in_the_order_of_the_cases(at_once: int) -> None:
+    engine, seen = CountingEngine(min(at_once, len(CASES))), list[tuple[int, int]]()
+    found = await ask_cases(
+        fake_pipeline(engine, CHUNKS), CASES, PUBLIC, at_once, lambda done, total: seen.append((done, total))
+    )
+    assert [row.case.id for row in found] == [case.id for case in CASES]
+    assert {row.answer.answer for row in found} == {"14 days"}
+    assert len({row.answer.trace_id for row in found}) == len(CASES)
+    assert engine.most == engine.expected
+    assert seen == [(number, 7) for number in range(1, 8)]
 
 
-@pytest.fixture
-def kept(tmp_path: Path) -> ContentCache:
-    return ContentCache(tmp_path / "replies.sqlite")
+async def test_what_may_be_seen_is_passed_on() -> None:
+    engine = FakeEngine("99 [1]")
+    case = Case(id="c", question="What is the secret number?", answer="99")
+    (public,) = await ask_cases(fake_pipeline(engine, CHUNKS), [case], PUBLIC, 1, lambda *_: None)
+    (staff,) = await ask_cases(fake_pipeline(engine, CHUNKS), [case], PUBLIC | {"staff"}, 1, lambda *_: None)
+    assert {item.document for item in public.answer.passages} == {"doc-1"}
+    assert "doc-2" in {item.document for item in staff.answer.passages}
 
 
-def test_replies_come_in_order_and_are_asked_for_once(kept: ContentCache) -> None:
-    engine = FakeEngine(echo)
-    ask = asking(Client(lambda: engine, "m", "v1"), SPEC, kept, quiet)
-    texts = [str(number) for number in range(70)]
-    assert [reply.text for reply in ask(prompts(*texts, "0"))] == [f"said {text}" for text in (*texts, "0")]
-    assert len(engine.asked) == 70
-    assert {asked.temperature for asked in engine.asked} == {0.0}
-    assert engine.closed
-    assert ask(prompts("a b c", "5")) == [Reply("said a b ", cut=True), Reply("said 5")]
-    assert ask(prompts("a b c")) == [Reply("said a b ", cut=True)]
-    assert len(engine.asked) == 71
-    assert asking(Client(lambda: engine, "m", "v2"), SPEC, kept, quiet)(prompts("5")) == [Reply("said 5")]
-    assert len(engine.asked) == 72, "another model says something else"
-    assert ask([]) == []
-
-
-def test_a_prompt_that_is_refused_has_an_error_and_is_asked_again(kept: ContentCache) -> None:
-    engine = FakeEngine(echo)
-    ask = asking(Client(lambda: engine, "m", "v"), SPEC, kept, quiet)
-    assert ask(prompts("a", "refused")) == [Reply("said a"), Reply("", error="content filter")]
-    with pytest.raises(InputError, match="teacher m refuses every question: content filter"):
-        ask(prompts("refused"))
-    assert [asked.messages[0].content for asked in engine.asked] == ["a", "refused", "refused"]
-
-
-def test_what_was_said_before_the_teacher_went_away_is_kept(kept: ContentCache) -> None:
-    engine = FakeEngine(echo, [None, TryAgainError("away")])
-    ask = asking(Client(lambda: engine, "m", "v"), TeacherSpec(model="m", at_once=1), kept, quiet)
-    with pytest.raises(TryAgainError, match="away"):
-        ask(prompts("a", "b", "c"))
-    assert [reply.text for reply in ask(prompts("a", "b", "c"))] == ["said a", "said b", "said c"]
-    assert [asked.messages[0].content for asked in engine.asked] == ["a", "b", "c", "b"]
-
-
-@pytest.mark.parametrize(
-    ("fields", "named"),
-    [({"made_questions": 0}, "own_questions"), ({"endpoint": "localhost:80"}, "endpoint"), ({"model": ""}, "model")],
-)
-def test_a_teacher_that_cannot_be_asked_is_refused(fields: dict[str, object], named: str) -> None:
-    with pytest.raises(ValidationError, match=named):
-        TeacherSpec.model_validate({"model": "m"} | fields)
+async def test_an_engine_that_fails_is_an_observation_with_an_error() -> None:
+    engine = FakeEngine("14 days [1]", failures=[None, TryAgainError("engine went away"), None])
+    found = await ask_cases(fake_pipeline(engine, CHUNKS), CASES[:3], PUBLIC, 1, lambda *_: None)
+    assert [bool(row.answer.error) for row in found] == [False, True, False]

@@ -54,7 +54,7 @@ def test_what_is_known_about_a_question_is_held_against_the_reply() -> None:
     ]
     assert said("The passages do not say.", expected="refusal")[0] == ["The passages do not say."]
     assert said("14 days [1]", expected="refusal")[1] == ["the teacher's reply answers although no passage does"]
-    assert said("8:00 [2]", answer="14 days")[1] == ["the teacher's reply lacks the known answer '14 days'"]
+    assert said("8:00 [2]", answer="14 days")[1] == ["the teacher's reply lacks the known answer: 14 days"]
     assert "not passage 1" in said("8:00 [2]", home=1)[1][0]
     assert said("14 days [1]; 8:00 [2]", home=1, answer="14 DAYS")[0] == ["14 days [1]; 8:00 [2]"]
 
@@ -126,9 +126,15 @@ def test_prompts_of_rows_are_their_first_questions() -> None:
     assert (other.source, other.expected) == ("b", "refusal")
 
 
+def ask_first(prompts: Sequence[Sequence[Message]]) -> list[Reply]:
+    return [Reply("14 days [1]")] * len(prompts)
+
+
 def test_reasons_are_counted_without_what_varies() -> None:
     def ask(prompts: Sequence[Sequence[Message]]) -> list[Reply]:
         return [Reply(f"14 days [{number}]") for number in range(3, 3 + len(prompts))]
 
     taught = teach([question()] * 3, ask, DEFAULT, TeachSpec())
     assert counted(taught.refused) == {"the teacher's reply cites … of … passages": 3}
+    known = teach([question(answer=text) for text in ("8:00", "30 days")], ask_first, DEFAULT, TeachSpec())
+    assert counted(known.refused) == {"the teacher's reply lacks the known answer": 2}

@@ -19,7 +19,7 @@ OWN = {
 """What the teacher asks about each document."""
 
 
-def taught(answers: dict[str, str], **spec: object) -> Gathered:
+def taught(answers: dict[str, str], personal: str = "none", **spec: object) -> Gathered:
     """The rows of a teacher that says `answers` to questions that hold their key, else the refusal."""
 
     def reply(messages: Sequence[Message]) -> Reply:
@@ -32,7 +32,11 @@ def taught(answers: dict[str, str], **spec: object) -> Gathered:
     wanted = TeacherSpec.model_validate({"model": "m", "made_questions": 0} | spec)
     rows = maker()
     return taught_rows(
-        rows, lambda document: document != "gate.md", lambda prompts: [reply(one) for one in prompts], wanted
+        rows,
+        lambda document: document != "gate.md",
+        lambda prompts: [reply(one) for one in prompts],
+        lambda text: personal in text,
+        wanted,
     )
 
 
@@ -44,6 +48,14 @@ def test_right_answers_to_questions_made_by_rule_are_kept() -> None:
     assert "gate.md" not in {CHUNKS[int(item.source[-1])].document for item in found.refused}
     reasons = [item.reason for item in found.refused]
     assert "the teacher's reply refuses although a passage answers" in reasons
+
+
+def test_an_answer_with_personal_data_is_refused() -> None:
+    found = taught({"a meter exchange take": "35 minutes [4]"}, personal="35 minutes", made_questions=100)
+    assert found.rows == []
+    assert [(item.source, item.kind) for item in found.refused if "personal" in item.reason] == [
+        ("teacher:c3", "personal data")
+    ]
 
 
 def test_the_number_of_questions_is_kept() -> None:
