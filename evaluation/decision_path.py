@@ -11,67 +11,13 @@ weak after quantization     more bits, better calibration; where no precision ho
 slow or costly              serving, where the model is not the reason; else route, distil
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from evaluation.advice import Advice, AdvicePolicy, Because, Missing, Recommendation
-from evaluation.facts import Facts, Figure, PrecisionFact, RuleFact, Step
-from evaluation.gate import GatePolicy, Rule
-from evaluation.remedies import REMEDIES, Kind
-from evaluation.types import Decision
-
-
-class _Case:
-    """Facts and policies of one question for advice, and what is found on the way."""
-
-    def __init__(self, facts: Facts, policy: AdvicePolicy, gate: GatePolicy, quantization_margin: float | None) -> None:
-        self.facts, self.policy, self.gate, self.margin = facts, policy, gate, quantization_margin
-        self.holds: list[str] = []
-        self.missing: list[Missing] = []
-        self.steps: list[Recommendation] = []
-
-    def add(self, kind: Kind, because: list[Because]) -> None:
-        """One more recommendation; a kind that is there takes the reasons it has not."""
-        for place, step in enumerate(self.steps):
-            if step.kind == kind:
-                more = tuple(one for one in because if one not in step.because)
-                self.steps[place] = step.model_copy(update={"because": (*step.because, *more)})
-                return
-        remedy = REMEDIES[kind]
-        step = Recommendation(kind=kind, do=remedy.do, because=tuple(because), how=remedy.how, changes=remedy.changes)
-        self.steps.append(step)
-
-    def lack(self, fact: str, matters: str, measure: str) -> None:
-        """Say that a fact is missing."""
-        self.missing.append(Missing(fact=fact, matters=matters, measure=measure))
-
-    def rules(self, metrics: tuple[str, ...] | None) -> Iterator[tuple[Rule, RuleFact, Decision]]:
-        """The measured rules about these metrics; None: about none that the policy's lists name. Success rules apart:
-        a release without a gain is not faulty."""
-        policy = self.policy
-        named = {
-            *policy.unsafe, *policy.unsupported, *policy.unfound, *policy.failing, *policy.slow, *policy.costly
-        }  # fmt: skip
-        for rule in self.gate.rules:
-            fact = self.facts.rules.get(rule.label)
-            wanted = rule.metric in metrics if metrics is not None else rule.metric not in named
-            if fact is not None and wanted and rule.kind != "success":
-                yield rule, fact, fact.decided(rule, self.gate)
-
-    def broken(self, metrics: tuple[str, ...] | None) -> list[Because]:
-        """Reasons for the rules about these metrics that fail. What holds and what is undecided is noted."""
-        found = []
-        for rule, fact, decision in self.rules(metrics):
-            limit = fact.limit(rule, self.gate)
-            told = f"{_spelt(rule)}: {fact.detail or _against(fact.value, limit, rule)}"
-            if decision == "FAIL":
-                found.append(
-                    Because(figure=rule.label, value=fact.value, threshold=limit, source="gate.rules", told=told)
-                )
-            elif decision == "PASS":
-                self.holds.append(told)
-            else:
-                self.lack(_spelt(rule), told.partition(": ")[2], "more cases of this kind, then `sluice run release`")
-        return found
+from evaluation.advice import Advice, AdvicePolicy, Because
+from evaluation.facts import Facts, Figure, PrecisionFact, Step
+from evaluation.findings import Findings, because_of, percent, said
+from evaluation.gate import GatePolicy
+from evaluation.remedies import Kind
 
 
 def advise(facts: Facts, policy: AdvicePolicy, gate: GatePolicy, quantization_margin: float | None = None) -> Advice:
@@ -79,21 +25,21 @@ def advise(facts: Facts, policy: AdvicePolicy, gate: GatePolicy, quantization_ma
 
     `quantization_margin` is that of section `quantization`; None: no precision is looked at.
     """
-    case = _Case(facts, policy, gate, quantization_margin)
-    if not facts.rules and facts.model_fields_set <= {"release", "tried", "rows", "pairs"}:
+    case = Findings(facts, policy, gate, quantization_margin)
+    if not facts.rules and facts.model_fields_set <= {"release", "tried", "rows", "pairs", "routing"}:
         case.lack("the rules of the gate", "nothing was measured yet", "sluice run nightly")
-        case.add(Kind.MEASURE, [_plain("no release was measured yet")])
+        case.add(Kind.MEASURE, [said("no release was measured yet")])
         return _told(case)
-    paths: tuple[Callable[[_Case], None], ...] = (_safety, _faults, _support, _quality, _style, _precision, _speed)
+    paths: tuple[Callable[[Findings], None], ...] = (_safety, _faults, _support, _quality, _style, _precision, _speed)
     for path in paths:
         path(case)
     if not case.steps:
-        holds = [_plain("every rule that could be decided holds")] if case.holds else []
-        case.add(Kind.KEEP, holds or [_plain("nothing that was measured speaks for a change")])
+        holds = [said("every rule that could be decided holds")] if case.holds else []
+        case.add(Kind.KEEP, holds or [said("nothing that was measured speaks for a change")])
     return _told(case)
 
 
-def _told(case: _Case) -> Advice:
+def _told(case: Findings) -> Advice:
     return Advice(
         release=case.facts.release,
         recommendations=tuple(case.steps),
@@ -102,7 +48,7 @@ def _told(case: _Case) -> Advice:
     )
 
 
-def _safety(case: _Case) -> None:
+def _safety(case: Findings) -> None:
     asked = list(case.rules(case.policy.unsafe))
     if not asked:
         case.lack(
@@ -112,44 +58,48 @@ def _safety(case: _Case) -> None:
         case.add(Kind.GUARDS, because)
 
 
-def _faults(case: _Case) -> None:
+def _faults(case: Findings) -> None:
     if because := case.broken(case.policy.failing):
         case.add(Kind.REPAIR, because)
 
 
-def _support(case: _Case) -> None:
+def _support(case: Findings) -> None:
     """Unsupported answers: is the search to blame, or what the model makes of it?"""
     facts, policy = case.facts, case.policy
     unsupported, unfound = case.broken(policy.unsupported), case.broken(policy.unfound)
     search = _below(case, "evidence shown", facts.evidence_shown, "evidence_shown", policy.evidence_shown)
     if unsupported and facts.unsupported_unseen is not None:
         unseen = facts.unsupported_unseen.value
-        told = f"of the unsupported answers {_percent(unseen)} had not been shown their evidence"
+        told = f"of the unsupported answers {percent(unseen)} had not been shown their evidence"
         if unseen >= policy.unseen_share:
-            search.append(_because("unsupported unseen", unseen, policy.unseen_share, "advice.unseen_share", told))
+            search.append(because_of("unsupported unseen", unseen, policy.unseen_share, "advice.unseen_share", told))
         else:
-            unsupported.append(_because("unsupported unseen", unseen, policy.unseen_share, "advice.unseen_share", told))
+            unsupported.append(
+                because_of("unsupported unseen", unseen, policy.unseen_share, "advice.unseen_share", told)
+            )
     if facts.evidence_shown is None and facts.unsupported_unseen is None:
         case.lack("evidence shown", "tells faults of the search from those of the model", "cases with `evidence`")
     if search or unfound:
         found = facts.evidence_found
-        where = [_plain(f"the search ranks {_percent(found.value)} of the documents asked about")] if found else []
+        where = [said(f"the search ranks {percent(found.value)} of the documents asked about")] if found else []
         case.add(Kind.RETRIEVAL, [*unsupported, *unfound, *search, *where])
     elif unsupported:
         case.add(Kind.GROUNDING, unsupported)
 
 
-def _quality(case: _Case) -> None:
+def _quality(case: Findings) -> None:
     """Wrong answers: prompt, then retrieval, then fine-tuning; a repeated pattern is what training is for."""
     facts, policy = case.facts, case.policy
     because = case.broken(None)
     for one in facts.patterns or ():
         if one.share_of_wrong >= policy.pattern_share:
             told = (
-                f"{one.group}: {one.wrong} of {one.cases} wrong ({_percent(one.rate.value)}, others "
-                f"{_percent(one.others)}) with the evidence shown; {_percent(one.share_of_wrong)} of all that is wrong"
+                f"{one.group}: {one.wrong} of {one.cases} wrong ({percent(one.rate.value)}, others "
+                f"{percent(one.others)}) with the evidence shown; {percent(one.share_of_wrong)} of all that is wrong"
             )
-            because.append(_because(one.group, one.share_of_wrong, policy.pattern_share, "advice.pattern_share", told))
+            because.append(
+                because_of(one.group, one.share_of_wrong, policy.pattern_share, "advice.pattern_share", told)
+            )
     if facts.patterns is None:
         case.lack(
             "patterns",
@@ -162,7 +112,7 @@ def _quality(case: _Case) -> None:
         _escalate(case, because)
 
 
-def _escalate(case: _Case, because: list[Because]) -> None:
+def _escalate(case: Findings, because: list[Because]) -> None:
     """The steps that were not tried, cheapest first; after the last, more rows of the pattern and a larger model."""
     tried = case.facts.tried
     if tried is None:
@@ -170,13 +120,13 @@ def _escalate(case: _Case, because: list[Because]) -> None:
         tried = frozenset()
     for step, kind in ((Step.PROMPT, Kind.PROMPT), (Step.RAG, Kind.RAG)):
         if step not in tried:
-            case.add(kind, [*because, _plain(f"not tried yet: {step}")])
+            case.add(kind, [*because, said(f"not tried yet: {step}")])
     _train(case, because, Kind.SFT, case.facts.rows, case.policy.training_rows, "training_rows")
     if Step.FINE_TUNE in tried:
-        case.add(Kind.LARGER, [*because, _plain("tried already: fine-tune; if rows of that kind do not help")])
+        case.add(Kind.LARGER, [*because, said("tried already: fine-tune; if rows of that kind do not help")])
 
 
-def _train(case: _Case, because: list[Because], kind: Kind, rows: int | None, least: int, field: str) -> None:
+def _train(case: Findings, because: list[Because], kind: Kind, rows: int | None, least: int, field: str) -> None:
     """Train where there are rows enough; else collect them first."""
     name = field.replace("_", " ")
     if rows is None:
@@ -184,23 +134,23 @@ def _train(case: _Case, because: list[Because], kind: Kind, rows: int | None, le
         case.add(kind, because)
         return
     told = f"{name}: {rows:,}, at least {least:,} asked"
-    count = _because(name, rows, least, f"advice.{field}", told)
+    count = because_of(name, rows, least, f"advice.{field}", told)
     case.add(kind if rows >= least else Kind.ROWS, [*because, count])
 
 
-def _style(case: _Case) -> None:
+def _style(case: Findings) -> None:
     style, policy = case.facts.style, case.policy
     if style is None:
         return
-    told = f"{_percent(style.value)} of right answers are disliked, {_percent(policy.style_share)} may be"
+    told = f"{percent(style.value)} of right answers are disliked, {percent(policy.style_share)} may be"
     if style.value <= policy.style_share:
         case.holds.append(told)
         return
-    because = [_because("style", style.value, policy.style_share, "advice.style_share", told)]
+    because = [because_of("style", style.value, policy.style_share, "advice.style_share", told)]
     _train(case, because, Kind.DPO, case.facts.pairs, policy.preference_pairs, "preference_pairs")
 
 
-def _precision(case: _Case) -> None:
+def _precision(case: Findings) -> None:
     """The served precision against bf16; and whether any smaller one holds."""
     if case.margin is None:
         return
@@ -214,7 +164,7 @@ def _precision(case: _Case) -> None:
     weak_ones = [weak for one in smaller if (weak := _weak(one, case.margin))]
     if smaller and len(weak_ones) == len(smaller):
         case.add(Kind.BITS, weak_ones)
-        case.add(Kind.DISTIL, [*weak_ones, _plain("no precision below bf16 holds: distil where memory or cost binds")])
+        case.add(Kind.DISTIL, [*weak_ones, said("no precision below bf16 holds: distil where memory or cost binds")])
     elif smaller:
         case.holds.append(
             f"{len(smaller) - len(weak_ones)} of {len(smaller)} smaller precisions lose no more than the margin"
@@ -229,10 +179,10 @@ def _weak(one: PrecisionFact, margin: float) -> Because | None:
     if low > -margin:
         return None
     told = f"{one.precision}: {one.difference.value:+.3f} against bf16, bound {low:+.3f}, margin −{margin:g}"
-    return _because(one.precision, low, -margin, "quantization.margin", told)
+    return because_of(one.precision, low, -margin, "quantization.margin", told)
 
 
-def _speed(case: _Case) -> None:
+def _speed(case: Findings) -> None:
     """Slow or costly: first what is no fault of the model, then routing, then a smaller model."""
     facts, policy = case.facts, case.policy
     slow, costly = case.broken(policy.slow), case.broken(policy.costly)
@@ -250,55 +200,31 @@ def _speed(case: _Case) -> None:
     if route is None:
         case.lack("routing", "how many questions a smaller model can take is not known", "sluice run difficulty")
     elif route.share > 0 and route.saved >= policy.routing_saved:
-        told = f"{_percent(route.share)} of the questions can go to the small model, saving {_percent(route.saved)}"
-        saved = _because("routing saved", route.saved, policy.routing_saved, "advice.routing_saved", told)
+        told = f"{percent(route.share)} of the questions can go to the small model, saving {percent(route.saved)}"
+        saved = because_of("routing saved", route.saved, policy.routing_saved, "advice.routing_saved", told)
         case.add(Kind.ROUTE, [*because, saved])
     else:
-        case.holds.append(f"routing was measured and is not worth it: {route.detail or _percent(route.saved)} saved")
+        case.holds.append(f"routing was measured and is not worth it: {route.detail or percent(route.saved)} saved")
     case.add(Kind.DISTIL, [*because, *_writing(writing, policy)])
 
 
 def _writing(share: Figure | None, policy: AdvicePolicy) -> list[Because]:
     if share is None:
         return []
-    told = f"{_percent(share.value)} of an answer's time goes into writing it"
-    return [_because("generation share", share.value, policy.generation_share, "advice.generation_share", told)]
+    told = f"{percent(share.value)} of an answer's time goes into writing it"
+    return [because_of("generation share", share.value, policy.generation_share, "advice.generation_share", told)]
 
 
-def _below(case: _Case, name: str, figure: Figure | None, field: str, least: float) -> list[Because]:
+def _below(case: Findings, name: str, figure: Figure | None, field: str, least: float) -> list[Because]:
     """A reason where a share is below its least; else it is noted as holding."""
     if figure is None:
         return []
-    told = f"{name}: {_percent(figure.value)}{_range(figure)}, at least {_percent(least)} asked"
+    told = f"{name}: {percent(figure.value)}{_range(figure)}, at least {percent(least)} asked"
     if figure.value < least:
-        return [_because(name, figure.value, least, f"advice.{field}", told)]
+        return [because_of(name, figure.value, least, f"advice.{field}", told)]
     case.holds.append(told)
     return []
 
 
-def _because(figure: str, value: float, threshold: float, source: str, told: str) -> Because:
-    return Because(figure=figure, value=value, threshold=threshold, source=source, told=told)
-
-
-def _plain(told: str) -> Because:
-    return Because(figure="", value=None, threshold=None, source="", told=told)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
-
-
 def _range(figure: Figure) -> str:
-    return "" if figure.low is None or figure.high is None else f" [{_percent(figure.low)}, {_percent(figure.high)}]"
-
-
-def _spelt(rule: Rule) -> str:
-    """A rule in words: `faithfulness (absolute)`."""
-    name, _, kind = rule.label.rpartition(": ")
-    return f"{name} ({kind})"
-
-
-def _against(value: float | None, limit: float, rule: Rule) -> str:
-    is_most = (rule.direction == "lower" and rule.kind == "absolute") or rule.kind == "zero"
-    asked = f"at {'most' if is_most else 'least'} {limit:,.4g} asked"
-    return "not measured" if value is None else f"{value:,.4g}, {asked}"
+    return "" if figure.low is None or figure.high is None else f" [{percent(figure.low)}, {percent(figure.high)}]"

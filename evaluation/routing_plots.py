@@ -21,15 +21,16 @@ def curve_picture(report: RoutingReport) -> str:
         axis.plot(
             [_cost(one) for one in ends], [one.quality.mean for one in ends], "--", color=PRODUCTION, label="by lot"
         )
-        axis.axhline(points[0].quality.mean - report.margin, color=LINE, linewidth=1.4)
-        for one, name in zip(ends, ("always large", "always small"), strict=True):
-            axis.annotate(name, (_cost(one), one.quality.mean), textcoords="offset points", xytext=(4, 6), color=INK)
+        axis.axhline(points[0].quality.mean - report.margin, color=INK, linewidth=1, linestyle=":", label="margin")
+        for one, name, side in zip(ends, ("always large", "always small"), ("right", "left"), strict=True):
+            place = (_cost(one), one.quality.mean)
+            axis.annotate(name, place, textcoords="offset points", xytext=(0, -14), color=INK, ha=side)
         if report.threshold is not None:
             chosen = report.chosen
             axis.plot([_cost(chosen)], [chosen.quality.mean], "D", color=GOOD, markersize=9, label="chosen")
         axis.set_xlabel("cost of a request, % of always asking the large model")
         axis.set_ylabel(report.metric.replace("_", " "))
-        figure.legend(loc="outside upper right", ncols=3)
+        figure.legend(loc="outside upper right", ncols=4)
         return figure
 
     return picture("routing-curve", draw)

@@ -128,7 +128,7 @@ def print_advice(told: Mapping[str, Any], console: Console) -> None:
     about = f"release {told['release'][:12]}" if told["release"] else "no release"
     other = "production" if told["profile"] == "sample" else "sample"
     held = f"held against the gate's {told['profile']} values (--profile {other} for the others)"
-    console.print(f"[bold]{about}[/], {held}\n", highlight=False)
+    console.print(f"[bold]{about}[/], {held}\n", highlight=False, soft_wrap=True)
     for number, step in enumerate(told["recommendations"], 1):
         console.print(f"[bold]{number}. {escape(step['do'])}[/] ({step['kind']})", highlight=False)
         for name, lines in (
