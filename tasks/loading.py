@@ -16,7 +16,7 @@ from evaluation.loading.pictures import pictures_of
 from evaluation.loading.pricing import costs_of
 from evaluation.loading.prompts import LoadPrompt, RandomSpec, plain, random_prompts
 from evaluation.loading.search import Mode, SearchResult, SearchSpec, search_load
-from evaluation.loading.stopping import stop_reason
+from evaluation.loading.stopping import saturation, stop_reason
 from evaluation.loading.tables import notes_of, step_rows, wide_rows
 from evaluation.loading.taken import PromptTaker, taken_prompts
 from indexes.embedder import EmbedSpec, open_embedder
@@ -123,9 +123,10 @@ def _prompts(prompts: ArtifactRef) -> list[LoadPrompt]:
 
 @stage(cached=False, timeout_s=6 * HOURS)
 def put_load(aim: Aim, prompts: ArtifactRef, spec: LoadSpec) -> StageResult:
-    """One load, measured now: what an earlier run measured is never taken in its place."""
+    """One load, measured now and not taken from an earlier run; an open loop ends where the server falls behind."""
     place, key = aim.placement()
-    return kept_load(run_load(place.base_url, place.model, _prompts(prompts), spec, api_key=key))
+    asked = _prompts(prompts)
+    return kept_load(run_load(place.base_url, place.model, asked, spec, api_key=key, stop_when=saturation))
 
 
 @stage(cached=False, timeout_s=12 * HOURS)
@@ -136,7 +137,7 @@ def search_largest(aim: Aim, prompts: ArtifactRef, spec: LoadSpec, search: Searc
 
     def measure(load: LoadSpec, first: int) -> LoadReport:
         report = run_load(place.base_url, place.model, asked, load, api_key=key, first=first, stop_when=stop_reason)
-        logger.info("%s: %s of the requests were good %s", load.name, report.good_share, report.stopped)
+        logger.info("%s: %.1f %% good %s", load.name, 100 * (report.good_share or 0), report.stopped)
         return report
 
     found = search_load(spec, search, mode, measure)

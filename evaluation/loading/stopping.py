@@ -1,4 +1,4 @@
-"""When a step of a search need not be waited out: the queue grows through it, or the SLO is out of reach."""
+"""When a load need not be waited out: its queue grows without end, or, in a search, the SLO is out of reach."""
 
 import math
 from collections.abc import Sequence
@@ -53,13 +53,21 @@ def is_hopeless(timings: Sequence[RequestTiming], spec: LoadSpec) -> bool:
     return bad > (1 - spec.slo.share) * spec.requests + 1e-9
 
 
+def saturation(looks: Sequence[Look], timings: Sequence[RequestTiming], spec: LoadSpec) -> str:
+    """Why to stop an open loop now: its latencies would only tell how long it went on; empty: go on."""
+    if spec.mode == "closed" or not timings:
+        return ""
+    latencies = sorted(timing.total_s for timing in timings)
+    if not is_over_saturated(looks, latencies[len(latencies) // 2]):
+        return ""
+    last = looks[-1]
+    return f"over-saturated: after {last.at_s:.1f} s {last.sent} had arrived and {last.ended} were answered"
+
+
 def stop_reason(looks: Sequence[Look], timings: Sequence[RequestTiming], spec: LoadSpec) -> str:
     """Why to stop a step of a search now; empty: go on."""
-    if spec.mode == "open" and timings:
-        latencies = sorted(timing.total_s for timing in timings)
-        if is_over_saturated(looks, latencies[len(latencies) // 2]):
-            last = looks[-1]
-            return f"over-saturated: after {last.at_s:.1f} s {last.sent} had arrived and {last.ended} were answered"
+    if told := saturation(looks, timings, spec):
+        return told
     if is_hopeless(timings, spec):
         return f"out of the SLO: too many of the first {len(timings)} requests missed it"
     return ""

@@ -11,6 +11,7 @@ from evaluation.loading.benchmark import BenchmarkReport, BenchmarkSpec
 from evaluation.loading.kept import loads_in, write_benchmark
 from evaluation.loading.pricing import costs_of, load_cost
 from evaluation.loading.search import SearchResult, Tried
+from evaluation.loading.stopping import Look, saturation
 from evaluation.loading.tables import errors_told, load_rows, notes_of, step_rows, time_rows, wide_rows
 from evaluation.loading.taken import PromptTaker, taken_prompts
 from infra.cost import CostSpec
@@ -125,6 +126,16 @@ def test_the_report_is_kept_with_its_pictures(whole: BenchmarkReport, tmp_path: 
     (tmp_path / "empty").mkdir()
     write_benchmark(nothing, tmp_path / "empty")
     assert not list((tmp_path / "empty").glob("*.svg"))
+
+
+def test_an_open_loop_that_the_engine_cannot_follow_ends_and_a_closed_one_goes_on() -> None:
+    behind = [Look(at_s=at, sent=20 * at, ended=10 * at) for at in range(1, 13)]
+    kept_up = [Look(at_s=at, sent=20 * at, ended=20 * at - 5) for at in range(1, 13)]
+    ended, opened = [timing(1.0)] * 120, LoadSpec(mode="open", rate_per_s=20)
+    assert saturation(behind, ended, opened) == "over-saturated: after 12.0 s 240 had arrived and 120 were answered"
+    assert saturation(kept_up, ended, opened) == ""
+    assert saturation(behind, ended, LoadSpec()) == "", "a closed loop never sends more than is answered"
+    assert saturation(behind, [], opened) == "", "nothing has ended: nobody knows how long an answer takes"
 
 
 async def test_prompts_are_what_the_pipeline_sends() -> None:

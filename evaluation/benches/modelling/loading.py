@@ -23,8 +23,8 @@ from models.serving.deployment import Deployer, Placement
 from models.serving.vllm import Build, EngineSpec, engine_environment, vllm_build
 
 SCRIPT = Path(__file__).with_name("served.py")
-ROUNDS = 5
-"""Measured rounds of each; one more before them fills the engine's prefix cache for both alike."""
+ROUNDS = 20
+"""Measured rounds of each, a second or two each; one more before them fills the prefix cache for both alike."""
 LOAD = LoadSpec(requests=96, warmup=0, concurrency=16, max_tokens=32, ignore_eos=True, timeout_s=300)
 CROWD = LOAD.model_copy(update={"requests": 128, "concurrency": 64})
 """Sixty-four in flight: what the generator itself costs."""
@@ -35,6 +35,8 @@ PROMPTS = RandomSpec(
 )
 ENGINE = EngineSpec(max_model_len=1024, max_num_seqs=CROWD.concurrency, lora=None)
 PEER = "vllm bench serve"
+PROMPT_FILE = "prompts.json"
+"""In the form of ShareGPT: the custom data set would need pandas, which the engine's environment lacks."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def _ours(placement: Placement, prompts: Sequence[LoadPrompt], spec: LoadSpec) -
 
 def told(report: LoadReport) -> Told:
     """Our figures. Raises SetupError for a run with failed requests: numbers beside failures mean nothing."""
-    if report.errors or not report.ttft_ms or not report.e2e_ms or report.generator_cpu_share is None:
+    if report.errors or report.stopped or not report.ttft_ms or not report.e2e_ms or report.generator_cpu_share is None:
         raise SetupError(f"bench models: requests of the load failed: {report.errors}")
     return Told(
         tokens_per_s=report.output_tokens_per_s,
@@ -120,18 +122,19 @@ class _Peer:
 
     def run(self, placement: Placement, prompts: Sequence[LoadPrompt], spec: LoadSpec) -> Told:
         """The same prompts in the same order at the same concurrency."""
-        lines = [
-            json.dumps({"prompt": prompt.messages[0].content, "output_tokens": prompt.max_tokens})
-            for prompt in prompts[: spec.requests]
-        ]
-        write_atomic(self._place / "prompts.jsonl", "\n".join(lines) + "\n")
+        turns = [[prompt.messages[0].content, ""] for prompt in prompts[: spec.requests]]
+        asked = [{"conversations": [{"value": text} for text in texts]} for texts in turns]
+        write_atomic(self._place / PROMPT_FILE, json.dumps(asked))
         assert self._process.stdin is not None, "opened as a pipe"
         self._process.stdin.write(json.dumps(self._arguments(placement, spec)) + "\n")
         self._process.stdin.flush()
         cpu_s = self._cpu_s()
         result = json.loads((self._place / "peer.json").read_text("utf-8"))
-        if result["completed"] != spec.requests:
-            raise SetupError(f"bench models: {PEER} completed {result['completed']} of {spec.requests} requests")
+        tokens, wanted = result["total_output_tokens"], spec.requests * spec.max_tokens
+        if tokens != wanted:
+            raise SetupError(
+                f"bench models: {PEER} got {tokens} tokens where {wanted} were asked for: not the same load"
+            )
         return Told(
             tokens_per_s=result["output_throughput"],
             ttft_p95_ms=result["p95_ttft_ms"],
@@ -146,9 +149,9 @@ class _Peer:
             "--endpoint": "/v1/chat/completions",
             "--model": placement.model,
             "--tokenizer": str(STARTER_FOLDER),
-            "--dataset-name": "custom",
-            "--dataset-path": str(self._place / "prompts.jsonl"),
-            "--custom-output-len": "-1",
+            "--dataset-name": "sharegpt",
+            "--dataset-path": str(self._place / PROMPT_FILE),
+            "--sharegpt-output-len": str(spec.max_tokens),
             "--num-prompts": str(spec.requests),
             "--max-concurrency": str(spec.concurrency),
             "--temperature": "0",
@@ -158,7 +161,7 @@ class _Peer:
             "--result-dir": str(self._place),
             "--result-filename": "peer.json",
         }
-        switches = ["--ignore-eos", "--skip-chat-template", "--disable-shuffle", "--disable-tqdm", "--save-result"]
+        switches = ["--ignore-eos", "--disable-shuffle", "--disable-tqdm", "--save-result"]
         return [part for pair in asked.items() for part in pair] + switches
 
     def _cpu_s(self) -> float:
@@ -172,12 +175,13 @@ class _Peer:
 
 
 def _ratio(values: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-    """Geometric mean of ours / theirs over rounds, with the 95 % interval of Student's t on the logarithms."""
-    logs = np.log([ours / theirs for ours, theirs in values])
-    half = float(stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs)))
-    centre = float(logs.mean())
-    low, middle, high = np.exp([centre - half, centre, centre + half])
-    return float(middle), float(low), float(high)
+    """Median of ours / theirs over rounds, with its 95 % interval from order statistics (the sign test's).
+
+    Medians, because what else runs on the machine hits single rounds of either.
+    """
+    ratios = np.sort([ours / theirs for ours, theirs in values])
+    rank = max(0, int(stats.binom.ppf(0.025, len(ratios), 0.5)) - 1)
+    return float(np.median(ratios)), float(ratios[rank]), float(ratios[len(ratios) - 1 - rank])
 
 
 def _compared(name: str, unit: str, values: Sequence[tuple[float, float]]) -> BenchRow:
