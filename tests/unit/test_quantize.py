@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from infra.errors import InputError
 from models.quantize import Measured, Quantized, QuantSpec, choose_precision, quantize
-from tests.unit.test_training import content, make_base, rows
+from tests.unit.tiny_model import content, make_base, rows
 
 POLICY = QuantSpec(margin=0.05, alpha=0.05, group_size=64, calibration_rows=8, max_length=128)
 

@@ -36,6 +36,14 @@ def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainReport
     return train(base, tmp_path_factory.mktemp("work"))
 
 
+@pytest.fixture(scope="module")
+def folders(trained: TrainReport) -> tuple[Path, Path]:
+    """(adapter, merged)."""
+    assert trained.adapter is not None
+    assert trained.merged is not None
+    return trained.adapter, trained.merged
+
+
 def test_the_loss_falls_and_every_step_is_reported(trained: TrainReport) -> None:
     assert [step for step, _ in trained.losses] == list(range(1, 13))
     assert trained.steps == 12
@@ -71,45 +79,49 @@ def test_a_template_without_marks_is_refused(tmp_path: Path) -> None:
         train(make_base(tmp_path / "base", plain), tmp_path / "work")
 
 
-def test_the_adapter_is_what_an_engine_loads(trained: TrainReport) -> None:
+def test_the_adapter_is_what_an_engine_loads(folders: tuple[Path, Path]) -> None:
     from safetensors import safe_open
 
-    assert sorted(content(trained.adapter)) == ["adapter_config.json", "adapter_model.safetensors"]
-    config = json.loads((trained.adapter / "adapter_config.json").read_text())
+    adapter, _ = folders
+
+    assert sorted(content(adapter)) == ["adapter_config.json", "adapter_model.safetensors"]
+    config = json.loads((adapter / "adapter_config.json").read_text())
     assert config["r"] == 4
     assert config["base_model_name_or_path"].startswith("model-")
     assert not config["modules_to_save"]
     assert len(config["target_modules"]) == 7
-    with safe_open(trained.adapter / "adapter_model.safetensors", "pt") as file:
+    with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
         names = list(file.keys())
         assert len(names) == 2 * 7 * 2
         assert all(".lora_A." in name or ".lora_B." in name for name in names)
         assert {str(file.get_tensor(name).dtype) for name in names} == {"torch.bfloat16"}
 
 
-def test_the_merged_model_is_bf16_and_answers_as_base_plus_adapter(base: Path, trained: TrainReport) -> None:
+def test_the_merged_model_is_bf16_and_answers_as_base_plus_adapter(base: Path, folders: tuple[Path, Path]) -> None:
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(trained.merged)
+    adapter, merged_folder = folders
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(merged_folder)
     assert tokenizer.chat_template == TEMPLATE
     chat = [message.model_dump() for message in rows()[1].messages[:2]]
     ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt")["input_ids"]
-    merged = AutoModelForCausalLM.from_pretrained(trained.merged)
+    merged = AutoModelForCausalLM.from_pretrained(merged_folder)
     assert merged.dtype == torch.bfloat16
     plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     before = plain(ids).logits[0, -1].detach()
-    after = PeftModel.from_pretrained(plain, trained.adapter)(ids).logits[0, -1].detach()
+    after = PeftModel.from_pretrained(plain, adapter)(ids).logits[0, -1].detach()
     got = merged.float()(ids).logits[0, -1].detach()
     assert torch.dist(got, after) < 0.1 * torch.dist(got, before)
 
 
-def test_no_path_of_this_machine_is_kept(base: Path, trained: TrainReport) -> None:
-    for folder in (trained.adapter, trained.merged):
+def test_no_path_of_this_machine_is_kept(base: Path, folders: tuple[Path, Path]) -> None:
+    for folder in folders:
         for name, data in content(folder).items():
             assert str(base).encode() not in data, name
-            assert str(trained.adapter.parent).encode() not in data, name
+            assert str(folders[0].parent).encode() not in data, name
 
 
 def test_a_loss_that_is_no_number_stops_the_run(base: Path, tmp_path: Path) -> None:

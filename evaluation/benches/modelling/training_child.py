@@ -33,7 +33,8 @@ def bare(asked: dict[str, Any]) -> dict[str, float]:
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     torch.set_num_threads(1)
     tokenizer: Any = AutoTokenizer.from_pretrained(STARTER_FOLDER)
