@@ -23,7 +23,7 @@ LOAD = {"mode": "closed", "requests": 3, "warmup": 1, "concurrency": 1, "max_tok
 @pytest.fixture
 def distilling(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     """A project whose teacher is the starter as it is, on ports of its own; what it starts is stopped."""
-    project.take("guards", "engine", "asking", "cost", "training", "training_data")
+    project.take("guards", "engine", "asking", "cost", "training", "training_data", "forgetting")
     project.set("training_data", corpus_questions=4, orders=1)
     logits = {"on_policy": 0.5, "max_new_tokens": 8, "training": TRAINING}
     project.set("distillation", teacher="starter", training=TRAINING, logits=logits)
