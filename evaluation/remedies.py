@@ -126,7 +126,7 @@ REMEDIES: dict[Kind, Remedy] = {
     ),
     Kind.DISTIL: Remedy(
         "Distil into a smaller model",
-        ("sluice run distil", "sluice run quantize (fewer bits may be enough)"),
+        ("sluice run distill", "sluice run quantize (fewer bits may be enough)"),
         "Fewer bits or routing bring latency and cost within the rules.",
     ),
     Kind.KEEP: Remedy(

@@ -272,6 +272,9 @@ def report_routing(
         if reason.decision != "PASS" or proof.point.saved <= 0:
             threshold = None
             reasons.append("not confirmed: always the large model")
+    area = gained(proved_on)
+    if area.low <= 0:
+        reasons.append("the order is not shown to be better than chance: as many questions by lot would do as well")
     return RoutingReport(
         small=small,
         large=large,
@@ -280,7 +283,7 @@ def report_routing(
         calibration=calibrated(proved_on.foretold, proved_on.good_enough, proved_on.codes, policy.bins),
         curve=tuple(curve(proved_on, policy.shares)),
         tried=tuple(curve(chosen_on, policy.shares)),
-        gained=gained(proved_on),
+        gained=area,
         threshold=threshold,
         proof=proof,
         reasons=tuple(reasons),

@@ -171,6 +171,12 @@ def test_a_choice_that_the_proof_does_not_confirm_is_not_routed() -> None:
     assert "<svg" in curve_picture(told)
 
 
+def test_an_order_that_is_no_better_than_chance_is_said_to_be_so() -> None:
+    told = report_routing(drawn(1, sharp=0, name="v"), drawn(2, sharp=0, name="g"), POLICY, LEVEL, "s", "l")
+    assert told.gained.low <= 0 <= told.gained.high
+    assert told.reasons[-1].startswith("the order is not shown to be better than chance")
+
+
 def test_choice_and_proof_share_no_case() -> None:
     with pytest.raises(InputError, match="need cases of their own"):
         report_routing(easy(1, "v"), easy(2, "v"), POLICY, LEVEL, "s", "l")
