@@ -127,7 +127,7 @@ def _finding(item: Tried, asked: _Asked) -> Finding:
 
 
 def _failure(item: Tried) -> Reason:
-    return Reason(rule="served", decision="FAIL", detail=f"not served: {item.failure}")
+    return Reason(rule="not served", decision="FAIL", detail=item.failure)
 
 
 def _cheaper(item: Tried, asked: _Asked) -> Reason:

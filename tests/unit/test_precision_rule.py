@@ -70,7 +70,7 @@ def test_one_that_failed_is_a_finding() -> None:
     failed = Tried(precision="w4a16", failure="128 does not divide the 96 inputs")
     found = advised(tried("bf16"), tried("w8a8"), failed)
     assert found.precision == "w8a8"
-    assert found.findings[-1].told == "served: not served: 128 does not divide the 96 inputs"
+    assert found.findings[-1].told == "not served: 128 does not divide the 96 inputs"
 
 
 def test_tags_demand_more_bits_and_a_margin_of_their_own() -> None:
