@@ -127,7 +127,7 @@ def _finding(item: Tried, asked: _Asked) -> Finding:
 
 
 def _failure(item: Tried) -> Reason:
-    return Reason(rule="served", decision="FAIL", detail=f"not served: {item.failure}")
+    return Reason(rule="not served", decision="FAIL", detail=item.failure)
 
 
 def _cheaper(item: Tried, asked: _Asked) -> Reason:
@@ -135,7 +135,7 @@ def _cheaper(item: Tried, asked: _Asked) -> Reason:
     cost, base = price(item, asked.spec), price(asked.base, asked.spec)
     if cost is None or base is None:
         return Reason(rule="cost", decision="PASS", detail="no price: the engine does not compute with it")
-    told = f"{1 - cost / base:+.0%} of bf16's cost saved" if base else "bf16 costs nothing"
+    told = f"{cost / base:.0%} of what bf16 costs" if base else "bf16 costs nothing"
     return Reason(rule="cost", decision="PASS" if cost < base else "FAIL", detail=told, value=cost, threshold=base)
 
 

@@ -231,6 +231,7 @@ def _sweep_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A precision of the quantization sweep as people read it: megabytes, bounds behind the difference."""
     difference = row["difference"]
     bounds = difference and f"{difference['mean']:+.3f} ({difference['low']:+.3f} to {difference['high']:+.3f})"
+    note = row["note"].partition(":")[0]  # the reason stands below the table
     sizes, times = (row["bytes_on_disk"], row["bytes_in_memory"]), (row["p50_ms"], row["p95_ms"])
     return {
         "precision": row["precision"],
@@ -240,7 +241,7 @@ def _sweep_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "at once": row["safe_concurrency"],
         "quality": row["quality"],
         "to bf16": bounds,
-        "decision": ", ".join(word for word in (row["decision"], row["note"]) if word),
+        "decision": ", ".join(word for word in (row["decision"], note) if word),
     }
 
 

@@ -145,6 +145,5 @@ def quantize(spec: QuantizeSpec = QuantizeSpec()) -> QuantizeSummary:
         finetune_stages(run, spec)
         named = spec.precisions
         advised = sweep_stages(run, run.policy.section("quantization", QuantSpec).sweep if named is None else named)
-        return QuantizeSummary(
-            **run.summary().model_dump(), **advised.params, reasons=advised.notes, sweep=advised.table
-        )
+        told = [note.removeprefix("- ").strip("*") for note in advised.notes]
+        return QuantizeSummary(**run.summary().model_dump(), **advised.params, reasons=told, sweep=advised.table)

@@ -19,7 +19,10 @@ def compress(
 ) -> None:
     """Quantize the model in place and save it. Raises InputError without a chat template where rows are needed."""
     from llmcompressor.entrypoints.oneshot import oneshot
+    from loguru import logger
 
+    for name in ("llmcompressor", "compressed_tensors"):
+        logger.disable(name)  # after the import, which enables them; its own switch leaves a level undefined
     given = _calibration(tokenizer, rows, spec) if METHODS[precision].needs_rows else {}
     with _without_pinning():
         oneshot(model=model, recipe=_recipe(precision, spec), **given)

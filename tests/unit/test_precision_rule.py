@@ -31,7 +31,7 @@ def test_the_cheapest_that_is_no_worse_wins() -> None:
     found = advised(tried("bf16"), tried("w8a8", 2), tried("w4a16", 4, right=4), tried("fp8"))
     assert (found.decision, found.precision) == ("QUANTIZE", "w4a16")
     assert [finding.precision for finding in found.findings] == ["w4a16", "w8a8", "fp8"]
-    assert "+60% of bf16's cost saved" in found.advice
+    assert "cost: 40% of what bf16 costs" in found.advice
     assert "4 better, 4 worse" in found.findings[0].told
 
 
@@ -70,7 +70,7 @@ def test_one_that_failed_is_a_finding() -> None:
     failed = Tried(precision="w4a16", failure="128 does not divide the 96 inputs")
     found = advised(tried("bf16"), tried("w8a8"), failed)
     assert found.precision == "w8a8"
-    assert found.findings[-1].told == "served: not served: 128 does not divide the 96 inputs"
+    assert found.findings[-1].told == "not served: 128 does not divide the 96 inputs"
 
 
 def test_tags_demand_more_bits_and_a_margin_of_their_own() -> None:
