@@ -114,10 +114,11 @@ def _prompts(run: Recording, spec: BenchmarkSpec, release: Release | None) -> St
 def load_stages(run: Recording, spec: BenchmarkSpec, aim: Aim, prompts: StageResult) -> StageResult:
     """Every load, then the searches, then the report of all."""
     asked = prompts.refs["prompts"]
-    loads: dict[str, ArtifactRef] = {
-        name: run.run(put_load, f"load-{name}", aim=aim, prompts=asked, spec=load).refs["load"]
-        for name, load in spec.loads.items()
-    }
+    loads: dict[str, ArtifactRef] = {}
+    first = 0  # each load goes on behind the prompts of the last: those are in the engine's prefix cache
+    for name, load in spec.loads.items():
+        loads[name] = run.run(put_load, f"load-{name}", aim=aim, prompts=asked, spec=load, first=first).refs["load"]
+        first += load.requests + load.warmup
     searches = [
         run.run(
             search_largest,
@@ -127,6 +128,7 @@ def load_stages(run: Recording, spec: BenchmarkSpec, aim: Aim, prompts: StageRes
             spec=spec.searched(mode),
             search=spec.search,
             mode=mode,
+            first=first,
         ).refs["report"]
         for mode in (spec.search.modes if spec.search else ())
     ]
@@ -151,7 +153,7 @@ def _summary(run: Recording, reported: StageResult) -> BenchmarkSummary:
         times=time_rows(report),
         steps=[row for name, result in run.results.items() if name.startswith("search-") for row in result.table],
         comparison=compared.table if compared else [],
-        reasons=reported.notes,
+        reasons=[*reported.notes, *(compared.notes if compared else ())],
     )
 
 
