@@ -7,7 +7,7 @@ from pydantic import Field
 
 from evaluation.loading.benchmark import BenchmarkSpec
 from evaluation.loading.kept import find_loads
-from evaluation.loading.tables import load_rows, time_rows
+from evaluation.loading.tables import load_rows, step_rows, time_rows
 from flows.bundling import starter_release
 from flows.checking import check_policy
 from flows.finetune import FinetuneSpec, finetune_stages
@@ -36,6 +36,9 @@ from tasks.loading import (
 )
 from tasks.measuring import load_engine
 from tasks.policy import StageResult, artifact_store
+
+STEP = ("loop", "level", "within_slo", "e2e_ms_p95", "tokens_per_s", "why")
+"""Columns of a step that fit on a line; the search's own table has all."""
 
 
 class BenchmarkRunSpec(FinetuneSpec):
@@ -151,7 +154,7 @@ def _summary(run: Recording, reported: StageResult) -> BenchmarkSummary:
         report=reported.refs["report"].digest,
         loads=load_rows(report),
         times=time_rows(report),
-        steps=[row for name, result in run.results.items() if name.startswith("search-") for row in result.table],
+        steps=[{name: row[name] for name in STEP} for search in report.searches for row in step_rows(search)],
         comparison=compared.table if compared else [],
         reasons=[*reported.notes, *(compared.notes if compared else ())],
     )
