@@ -7,7 +7,7 @@ from pydantic import Field
 
 from evaluation.loading.benchmark import BenchmarkSpec
 from evaluation.loading.kept import find_loads
-from evaluation.loading.tables import load_rows, time_rows
+from evaluation.loading.tables import load_rows, step_rows, time_rows
 from flows.bundling import starter_release
 from flows.checking import check_policy
 from flows.finetune import FinetuneSpec, finetune_stages
@@ -36,6 +36,9 @@ from tasks.loading import (
 )
 from tasks.measuring import load_engine
 from tasks.policy import StageResult, artifact_store
+
+STEP = ("loop", "level", "within_slo", "e2e_ms_p95", "tokens_per_s", "why")
+"""Columns of a step that fit on a line; the search's own table has all."""
 
 
 class BenchmarkRunSpec(FinetuneSpec):
@@ -114,10 +117,11 @@ def _prompts(run: Recording, spec: BenchmarkSpec, release: Release | None) -> St
 def load_stages(run: Recording, spec: BenchmarkSpec, aim: Aim, prompts: StageResult) -> StageResult:
     """Every load, then the searches, then the report of all."""
     asked = prompts.refs["prompts"]
-    loads: dict[str, ArtifactRef] = {
-        name: run.run(put_load, f"load-{name}", aim=aim, prompts=asked, spec=load).refs["load"]
-        for name, load in spec.loads.items()
-    }
+    loads: dict[str, ArtifactRef] = {}
+    first = 0  # each load goes on behind the prompts of the last: those are in the engine's prefix cache
+    for name, load in spec.loads.items():
+        loads[name] = run.run(put_load, f"load-{name}", aim=aim, prompts=asked, spec=load, first=first).refs["load"]
+        first += load.requests + load.warmup
     searches = [
         run.run(
             search_largest,
@@ -127,6 +131,7 @@ def load_stages(run: Recording, spec: BenchmarkSpec, aim: Aim, prompts: StageRes
             spec=spec.searched(mode),
             search=spec.search,
             mode=mode,
+            first=first,
         ).refs["report"]
         for mode in (spec.search.modes if spec.search else ())
     ]
@@ -149,9 +154,9 @@ def _summary(run: Recording, reported: StageResult) -> BenchmarkSummary:
         report=reported.refs["report"].digest,
         loads=load_rows(report),
         times=time_rows(report),
-        steps=[row for name, result in run.results.items() if name.startswith("search-") for row in result.table],
+        steps=[{name: row[name] for name in STEP} for search in report.searches for row in step_rows(search)],
         comparison=compared.table if compared else [],
-        reasons=reported.notes,
+        reasons=[*reported.notes, *(compared.notes if compared else ())],
     )
 
 

@@ -198,7 +198,11 @@ def compare_loads(
     json_: AsJson = False,
 ) -> None:
     """Two runs of the benchmark side by side: ratios of throughput and percentiles with 95 % intervals."""
-    _show(commands.compare_loads(before, after, picture), json_, "after / before")
+    told = commands.compare_loads(before, after, picture)
+    if json_:
+        print_json(told)
+    else:
+        print_result(told, out)
 
 
 @app.command("plan-memory")

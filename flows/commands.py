@@ -237,17 +237,18 @@ def bench(name: str, write: bool, live: Console | None = None) -> list[dict[str,
     return [row.model_dump(mode="json") for row in rows]
 
 
-def compare_loads(before: str, after: str, picture: Path | None) -> list[dict[str, Any]]:
-    """Two reports of loads side by side, a row a figure; `picture` gets the ratios as SVG."""
-    from evaluation.loading.comparing import compare_runs
+def compare_loads(before: str, after: str, picture: Path | None) -> dict[str, Any]:
+    """Two reports of loads side by side, a row a figure, and why they may not be alike; `picture` gets the ratios."""
+    from evaluation.loading.comparing import cautions, compare_runs
     from evaluation.loading.kept import find_loads
     from evaluation.loading.pictures import comparison_picture
 
     store = open_store(settings().store_url, settings().home)
-    rows = compare_runs(find_loads(before, store), find_loads(after, store))
+    earlier, later = find_loads(before, store), find_loads(after, store)
+    rows = compare_runs(earlier, later)
     if picture:
         write_atomic(picture, comparison_picture(rows))
-    return [row.row() for row in rows]
+    return {"comparison": [row.row() for row in rows], "reasons": cautions(earlier, later)}
 
 
 def doctor() -> tuple[list[dict[str, Any]], bool]:

@@ -9,7 +9,7 @@ from prefect.logging import get_run_logger
 from evaluation.benches import machine
 from evaluation.load import LoadReport, LoadSpec
 from evaluation.loading.benchmark import BenchmarkReport, LoadTarget
-from evaluation.loading.comparing import compare_runs
+from evaluation.loading.comparing import cautions, compare_runs
 from evaluation.loading.generator import run_load
 from evaluation.loading.kept import BENCHMARK, find_loads, loads_in, write_benchmark, write_comparison
 from evaluation.loading.pictures import pictures_of
@@ -122,21 +122,25 @@ def _prompts(prompts: ArtifactRef) -> list[LoadPrompt]:
 
 
 @stage(cached=False, timeout_s=6 * HOURS)
-def put_load(aim: Aim, prompts: ArtifactRef, spec: LoadSpec) -> StageResult:
-    """One load, measured now and not taken from an earlier run; an open loop ends where the server falls behind."""
+def put_load(aim: Aim, prompts: ArtifactRef, spec: LoadSpec, first: int) -> StageResult:
+    """One load from prompt number `first` on, measured now; an open loop ends where the server falls behind."""
     place, key = aim.placement()
     asked = _prompts(prompts)
-    return kept_load(run_load(place.base_url, place.model, asked, spec, api_key=key, stop_when=saturation))
+    return kept_load(run_load(place.base_url, place.model, asked, spec, api_key=key, first=first, stop_when=saturation))
 
 
 @stage(cached=False, timeout_s=12 * HOURS)
-def search_largest(aim: Aim, prompts: ArtifactRef, spec: LoadSpec, search: SearchSpec, mode: Mode) -> StageResult:
+def search_largest(
+    aim: Aim, prompts: ArtifactRef, spec: LoadSpec, search: SearchSpec, mode: Mode, first: int
+) -> StageResult:
     """The largest load within the SLO, every step measured now; steps that cannot meet it are not waited out."""
     place, key = aim.placement()
     asked, logger = _prompts(prompts), get_run_logger()
 
-    def measure(load: LoadSpec, first: int) -> LoadReport:
-        report = run_load(place.base_url, place.model, asked, load, api_key=key, first=first, stop_when=stop_reason)
+    def measure(load: LoadSpec, sent: int) -> LoadReport:
+        report = run_load(
+            place.base_url, place.model, asked, load, api_key=key, first=first + sent, stop_when=stop_reason
+        )
         logger.info("%s: %.1f %% good %s", load.name, 100 * (report.good_share or 0), report.stopped)
         return report
 
@@ -195,7 +199,8 @@ def report_benchmark(
 def compare_benchmarks(before: str, after: ArtifactRef) -> StageResult:
     """An earlier report (path or beginning of its digest) against this one: ratios with their intervals."""
     store = artifact_store()
-    rows = compare_runs(find_loads(before, store), loads_in(store.open(after)))
+    earlier, later = find_loads(before, store), loads_in(store.open(after))
+    rows = compare_runs(earlier, later)
     with store.writing("load-comparison") as draft:
         write_comparison(rows, draft.folder)
     return StageResult(
@@ -205,7 +210,5 @@ def compare_benchmarks(before: str, after: ArtifactRef) -> StageResult:
         metrics={f"{row.load}/{row.figure}_ratio": row.ratio for row in rows},
         params={"before": before},
         table=[row.row() for row in rows],
-        notes=[
-            f"{row.load} {row.figure}: {row.ratio:.3f} ({row.low:.3f} to {row.high:.3f}), {row.told}" for row in rows
-        ],
+        notes=cautions(earlier, later),
     )

@@ -14,6 +14,8 @@ RESAMPLES = 1000
 PERCENTS = (50, 95, 99)
 LEAST_BLOCKS = 8
 """Blocks of a resample at least: with fewer, resamples hardly differ."""
+SAME_HITS = 0.05
+"""Difference of the share of prefix hits up to which two runs did the same work."""
 
 Draws = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -156,14 +158,33 @@ def _throughput(report: LoadReport, run: _Run, drawn: Draws) -> Values:
     return rates
 
 
+def cautions(before: Mapping[str, LoadReport], after: Mapping[str, LoadReport]) -> list[str]:
+    """Why the two runs are not the same work: another share of the prompts came out of the prefix cache."""
+    found = []
+    for one, other in _matched(before, after):
+        shares = [run.engine.prefix_hit_share if run.engine else None for run in (before[one], after[other])]
+        if shares[0] is not None and shares[1] is not None and abs(shares[1] - shares[0]) > SAME_HITS:
+            found.append(
+                f"{other}: not the same work: the prefix cache gave {shares[0]:.0%} of the prompts' tokens before and "
+                f"{shares[1]:.0%} after; start the engine anew or use more prompts"
+            )
+    return found
+
+
+def _matched(before: Mapping[str, LoadReport], after: Mapping[str, LoadReport]) -> list[tuple[str, str]]:
+    """Names of the loads that belong together: equal ones, or the only one of each."""
+    names = [(name, name) for name in before if name in after]
+    if not names and len(before) == len(after) == 1:
+        return [(next(iter(before)), next(iter(after)))]
+    return names
+
+
 def compare_runs(before: Mapping[str, LoadReport], after: Mapping[str, LoadReport]) -> list[Compared]:
     """Every load that both runs have, by its name; where each has one, these two.
 
     Raises: InputError where they have none in common.
     """
-    names = [(name, name) for name in before if name in after]
-    if not names and len(before) == len(after) == 1:
-        names = [(next(iter(before)), next(iter(after)))]
+    names = _matched(before, after)
     if not names:
         raise InputError(
             f"the two runs have no load in common: {', '.join(before)} against {', '.join(after)}; "

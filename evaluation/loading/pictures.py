@@ -42,6 +42,7 @@ def levels_picture(search: SearchResult) -> str:
         for axis, time in zip(axes, times, strict=True):
             _levels(axis, steps, time, slo)
         axes[-1].set_xlabel(UNITS[search.mode])
+        axes[-1].xaxis.get_major_locator().set_params(integer=search.mode == "closed")
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper right", ncols=len(PERCENTS))
         return figure

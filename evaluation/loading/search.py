@@ -165,7 +165,8 @@ def _lower(failed: float, search: SearchSpec, mode: Mode) -> tuple[float | None,
 def search_load(
     spec: LoadSpec, search: SearchSpec, mode: Mode, measure: Callable[[LoadSpec, int], LoadReport]
 ) -> SearchResult:
-    """Search with `measure(load of a step, number of the first prompt)`; each step goes on where the last one ended.
+    """Search with `measure(load of a step, number of the first prompt)`; each step goes on where the last one ended,
+    warm-up included, so that none finds its prompts in the prefix cache before they are used up.
 
     Raises: PolicyError without an SLO: there would be nothing to search for.
     """
@@ -180,4 +181,4 @@ def search_load(
             return SearchResult(mode=mode, best=best, ended=ended, steps=tuple(tried))
         load = step_spec(spec, search, mode, level)
         tried.append(judge(level, measure(load, sent)))
-        sent += load.requests
+        sent += load.requests + load.warmup

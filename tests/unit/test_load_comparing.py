@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from evaluation.load import LoadReport, LoadSpec, RequestTiming, summarize
-from evaluation.loading.comparing import Compared, compare_loads, compare_runs, throughput_ratio
+from evaluation.loading.comparing import Compared, cautions, compare_loads, compare_runs, throughput_ratio
+from evaluation.loading.engine_metrics import EngineFigures
 from evaluation.loading.kept import find_loads, loads_in, write_comparison
 from infra.errors import InputError
 from infra.store import LocalStore
@@ -77,6 +78,18 @@ def test_loads_are_matched_by_name() -> None:
         compare_runs(both, {"closed-16": closed})
     with pytest.raises(InputError, match="without one request that went well"):
         compare_runs({"closed-8": report(error="http: 500")}, {"closed-8": closed})
+
+
+def test_a_warm_prefix_cache_is_no_faster_engine() -> None:
+    def hits(share: float | None) -> dict[str, LoadReport]:
+        return {"closed-8": report().model_copy(update={"engine": EngineFigures(prefix_hit_share=share)})}
+
+    (told,) = cautions(hits(0.1), hits(0.9))
+    assert told.startswith(
+        "closed-8: not the same work: the prefix cache gave 10% of the prompts' tokens before and 90%"
+    )
+    assert cautions(hits(0.1), hits(0.12)) == cautions(hits(None), hits(0.9)) == []
+    assert cautions({"closed-8": report()}, hits(0.9)) == []
 
 
 def test_reports_are_found_by_path_and_by_the_begin_of_their_digest(tmp_path: Path) -> None:
