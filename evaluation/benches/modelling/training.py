@@ -31,7 +31,7 @@ def training_rows(settings: Settings) -> list[BenchRow]:
 
 def _speed(settings: Settings) -> BenchRow:
     """Tokens a second of the training loop alone; the ratio is the median of the rounds' ratios."""
-    ours, bare = [], []
+    ours, bare = list[float](), list[float]()
     for number in range(ROUNDS):
         for side in ("ours", "bare") if number % 2 else ("bare", "ours"):
             told = _run(settings, JOB | {"side": side})
