@@ -66,7 +66,7 @@ def take_prompt(prompt: Prompt) -> StageResult:
 
 
 TRAINING = tuple(
-    f"models/training/{name}.py" for name in ("sft", "batches", "methods", "running", "watching", "adapters")
+    f"models/training/{name}.py" for name in ("spec", "sft", "batches", "methods", "running", "watching", "adapters")
 )
 """Modules that decide the weights of a training."""
 

@@ -1,14 +1,19 @@
 """A project of three short documents with its own state folder, for flows on Prefect's harness."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import ArtifactSort
 
-from infra.settings import ROOT
+from infra.processes import ProcessManager
+from infra.settings import ROOT, settings
+from tests.e2e.project import free_ports
 
 DOCUMENTS = {
     "mooring.md": (
@@ -86,6 +91,19 @@ class Project:
         """The file of the only artifact of a kind that has it."""
         (found,) = (self.home / "store" / kind).glob(f"*/files/{file}")
         return found
+
+
+@contextmanager
+def serving(project: Project, monkeypatch: pytest.MonkeyPatch, *servers: str) -> Iterator[Project]:
+    """The project with `servers` (GATEWAY, ENGINE) on free ports, engines by transformers; all stopped at the end."""
+    for name, port in zip(servers, free_ports(len(servers)), strict=True):
+        monkeypatch.setenv(f"SLUICE_{name}_PORT", str(port))
+    monkeypatch.setenv("SLUICE_ENGINE_KIND", "transformers")
+    settings.cache_clear()
+    try:
+        yield project
+    finally:
+        ProcessManager(project.home).stop_all()
 
 
 def shown_artifacts() -> dict[str, str]:

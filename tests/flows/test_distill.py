@@ -8,13 +8,10 @@ import pytest
 from flows.distill import DistillRunSpec, distill
 from flows.recording import Summary
 from infra.errors import InputError
-from infra.processes import ProcessManager
-from infra.settings import settings
 from models.base import STARTER_FOLDER
 from models.serving.vllm import EngineSpec
 from tasks.measuring import deployer
-from tests.e2e.project import free_ports
-from tests.flows.project import Project, shown_artifacts
+from tests.flows.project import Project, serving, shown_artifacts
 
 TRAINING = {"method": "full", "epochs": 1, "batch_size": 2, "learning_rate": 0.001}
 LOAD = {"mode": "closed", "requests": 3, "warmup": 1, "concurrency": 1, "max_tokens": 4}
@@ -28,14 +25,8 @@ def distilling(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pr
     logits = {"on_policy": 0.5, "max_new_tokens": 8, "training": TRAINING}
     project.set("distillation", teacher="starter", training=TRAINING, logits=logits)
     project.set("distillation_load", **LOAD)
-    (port,) = free_ports(1)
-    monkeypatch.setenv("SLUICE_ENGINE_PORT", str(port))
-    monkeypatch.setenv("SLUICE_ENGINE_KIND", "transformers")
-    settings.cache_clear()
-    try:
+    with serving(project, monkeypatch, "ENGINE"):
         yield project
-    finally:
-        ProcessManager(project.home).stop_all()
 
 
 def computed(summary: Summary) -> set[str]:
@@ -46,7 +37,8 @@ def computed(summary: Summary) -> set[str]:
 def test_a_student_is_taught_measured_and_judged(distilling: Project) -> None:
     told = distill()
     trained = {"teach", "distill-sequence", "distill-logits", "student-alone", "choose-student", "judge-student"}
-    assert trained | {"take-teacher", "load-student"} <= computed(told)
+    assert trained | {"load-teacher", "load-student"} <= computed(told)
+    assert told.stages["take-teacher"].status == "cached", "it is the base of the project"
     assert "finetune-adapter" not in told.stages
     report = json.loads(distilling.stored("distillation-report", "distillation.json").read_text("utf-8"))
     assert report["verdict"] == told.verdict

@@ -11,11 +11,10 @@ from flows.finetune import finetune
 from flows.quantize import quantize
 from flows.recording import Summary
 from flows.release import release
-from infra.processes import ProcessManager
 from infra.records import Records
 from infra.settings import settings
-from tests.e2e.project import OPEN_GATE, QUICK_CANARY, free_ports
-from tests.flows.project import CASES, Project
+from tests.e2e.project import OPEN_GATE, QUICK_CANARY
+from tests.flows.project import CASES, Project, serving
 
 pytestmark = pytest.mark.e2e
 LOAD = {"mode": "closed", "requests": 3, "warmup": 1, "concurrency": 1, "max_tokens": 4}
@@ -40,14 +39,8 @@ def released(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proj
     ]
     (project.folder / "traffic.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     project.set("traffic", files=["traffic.jsonl"])
-    for name, port in zip(("GATEWAY", "ENGINE"), free_ports(2), strict=True):
-        monkeypatch.setenv(f"SLUICE_{name}_PORT", str(port))
-    monkeypatch.setenv("SLUICE_ENGINE_KIND", "transformers")
-    settings.cache_clear()
-    try:
+    with serving(project, monkeypatch, "GATEWAY", "ENGINE"):
         yield project
-    finally:
-        ProcessManager(project.home).stop_all()
 
 
 def computed(summary: Summary) -> set[str]:
