@@ -35,6 +35,9 @@ from tasks.indexing import ACCESS, RETRIEVING
 from tasks.measuring import deployer
 from tasks.policy import StageResult, artifact_store, progress_logger, stage
 
+REPLIES, SPARE = "teacher.sqlite", 100_000
+"""File in the state folder that keeps what teachers said, and how many replies that no run used it may hold."""
+
 PROMPTING = (*RETRIEVING, "models/answering", "models/prompts.py")
 """Source that decides what a prompt shows."""
 
@@ -150,7 +153,7 @@ def ask_teacher(
     """A teacher's answers to questions on the documents that may be learnt from, where their passages support them."""
     closed = held_back(_cases(cases), corpus)
     maker = _row_maker(chunks, index, prompt, base, rows, answering, guards, embedding)
-    kept = ContentCache(settings().home / "teacher.sqlite", spare=100_000)
+    kept = ContentCache(settings().home / REPLIES, spare=SPARE)
     with _teacher(spec, teacher, engine) as client:
         ask = asking(client, spec, kept, progress_logger("teacher", "questions"))
         return _kept(taught_rows(maker, lambda document: document not in closed, ask, _has_personal(guards), spec))

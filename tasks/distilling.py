@@ -11,20 +11,21 @@ from evaluation.keeping import (
 )
 from evaluation.metrics import case_values
 from evaluation.statistics import clusters_of
+from indexes.cache import ContentCache
 from infra.cost import CostSpec
 from infra.settings import settings
 from infra.store import ArtifactRef, canonical_json, write_atomic
 from models.prompts import load_prompt
 from models.release import ModelPart, Release
-from models.serving.deployment import Placement
 from models.serving.engine import OpenAIEngine
 from models.serving.vllm import EngineSpec
+from models.training.asking import Client, asking
 from models.training.dataset import Dataset, read_dataset, write_dataset
 from models.training.distill import distill_logits
 from models.training.distill_pair import check_ratio, check_same_tokens, count_parameters
 from models.training.distill_spec import DistillSpec, LogitSpec, SequenceSpec, TeacherEndpoint
 from models.training.teacher import counted, prompts_of, teach
-from models.training.teacher_engine import ask_engine
+from tasks.datasets import REPLIES, SPARE
 from tasks.measuring import cases_of, deployer, load_of, scores_of
 from tasks.policy import StageResult, artifact_store, progress_logger, stage, stage_key
 
@@ -54,7 +55,7 @@ def check_student(student: ArtifactRef, teacher: ArtifactRef | None, spec: Disti
     return StageResult(computed=1, total=1, metrics=metrics)
 
 
-@stage("models/training/teacher.py", "models/training/teacher_engine.py", "models/training/support.py", timeout_s=3600)
+@stage(*(f"models/training/{name}.py" for name in ("teacher", "asking", "support")), timeout_s=6 * 3600)
 def ask_teacher(
     dataset: ArtifactRef,
     prompt: ArtifactRef,
@@ -64,10 +65,9 @@ def ask_teacher(
 ) -> StageResult:
     """The dataset's questions answered by the teacher; what its passages support becomes rows, beside the old ones."""
     store = artifact_store()
-    placement = placed(teacher, engine)
     known, template = read_dataset(store.open(dataset)), load_prompt(prompt, store)
-    server, progress = OpenAIEngine(placement.base_url, spec.timeout_s), progress_logger("ask-teacher", "questions")
-    ask = ask_engine(server, placement.model, spec.max_tokens, spec.at_once, progress)
+    kept, progress = ContentCache(settings().home / REPLIES, spare=SPARE), progress_logger("ask-teacher", "questions")
+    ask = asking(client_of(teacher, engine, spec.timeout_s), spec, kept, progress)
     taught = teach(prompts_of(known.rows, template), ask, template, spec.asking)
     rows = [*taught.rows, *(known.rows if spec.reference_rows else [])]
     with store.writing("dataset") as draft:
@@ -82,11 +82,13 @@ def ask_teacher(
     )
 
 
-def placed(teacher: Release | TeacherEndpoint, engine: EngineSpec) -> Placement:
+def client_of(teacher: Release | TeacherEndpoint, engine: EngineSpec, timeout_s: float) -> Client:
     """Where a teacher answers: its own address, or an engine that is started for it."""
     if isinstance(teacher, TeacherEndpoint):
-        return Placement(base_url=teacher.url, model=teacher.model)
-    return deployer(engine).ensure([teacher])[teacher.digest]
+        key = settings().teacher_api_key.get_secret_value()
+        return Client(lambda: OpenAIEngine(teacher.url, timeout_s, key), teacher.model, teacher.url)
+    placed = deployer(engine).ensure([teacher])[teacher.digest]
+    return Client(lambda: OpenAIEngine(placed.base_url, timeout_s), placed.model, teacher.digest)
 
 
 @stage(*TRAINING, timeout_s=6 * 3600)

@@ -19,10 +19,11 @@ from infra.processes import ProcessManager
 from infra.settings import Spec, settings
 from infra.store import ArtifactRef, canonical_json, read_lines, write_atomic, write_lines
 from models.answering.guardrails import GuardPolicy, find_pii
-from models.answering.pipeline import build_pipeline
+from models.answering.pipeline import build_pipeline, spec_of
 from models.prompts import load_prompt, render
 from models.release import Release
 from models.serving.deployment import Deployer, Placement
+from models.serving.engine import OpenAIEngine
 from models.serving.vllm import EngineSpec
 from models.types import Case
 from tasks.indexing import ACCESS
@@ -80,17 +81,25 @@ def ask_endpoint(
     release: Release, cases: ArtifactRef, splits: list[str], at: Placement, spec: AskSpec, embedding: EmbedSpec
 ) -> StageResult:
     """The same of a model that others serve: the release gives prompt, index and guards, its own model is not asked."""
-    return _asked(release, at, cases, splits, spec, embedding)
+    key = settings().teacher_api_key.get_secret_value()
+    return _asked(release, at, cases, splits, spec, embedding, key)
 
 
 def _asked(
-    release: Release, placement: Placement, cases: ArtifactRef, splits: list[str], spec: AskSpec, embedding: EmbedSpec
+    release: Release,
+    placement: Placement,
+    cases: ArtifactRef,
+    splits: list[str],
+    spec: AskSpec,
+    embedding: EmbedSpec,
+    key: str = "",
 ) -> StageResult:
-    """The observations of the cases, answered at a placement."""
+    """The observations of the cases, answered at a placement, with the key of a server of others."""
     asked = cases_of(cases, splits)
     if not asked:
         raise InputError(f"no case of {', '.join(splits)}; check `cases` in the policy")
-    pipeline = build_pipeline(release, artifact_store(), open_embedder(embedding), placement)
+    engine = OpenAIEngine(placement.base_url, spec_of(release).generation.timeout_s, key)
+    pipeline = build_pipeline(release, artifact_store(), open_embedder(embedding), placement, engine=engine)
     progress = progress_logger("ask", "cases")
 
     async def ask() -> list[Observation]:

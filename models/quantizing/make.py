@@ -17,7 +17,6 @@ from models.quantizing.spec import MakeSpec
 from models.training.adapters import check_model_folder, copy_tokenizer, make_readable
 from models.training.quiet import one_thread, quiet_libraries
 from models.training.rows import TrainingRow
-from models.weights import check_whole
 
 
 class QuantReport(BaseModel):
@@ -40,8 +39,6 @@ def quantize(
     where some are needed, and for a group that does not divide the layers.
     """
     check_model_folder(merged_folder)
-    for path in sorted(merged_folder.glob("*.safetensors")):
-        check_whole(path)
     method = METHODS[precision]
     if method.needs_rows and not calibration:
         raise InputError(f"quantization: no training rows to calibrate {precision} on")

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from indexes.cache import ContentCache
 from infra.errors import InputError
+from infra.settings import Spec
 from infra.store import value_digest
 from models.training.teacher import Ask, Reply, TeachSpec
 from models.types import Engine, Message
@@ -17,7 +18,18 @@ _BATCH = 64
 Progress = Callable[[int, int], None]
 
 
-class TeacherSpec(TeachSpec):
+class AskingSpec(Spec):
+    """How questions are put to a server whose answers nobody waits for one by one."""
+
+    max_tokens: int = Field(64, ge=1, le=4096)
+    """Most tokens of a reply; one that is cut off there is not learnt."""
+    at_once: int = Field(16, ge=1, le=256)
+    """Questions in flight."""
+    timeout_s: float = Field(60, gt=0, le=3600)
+    """Longest wait for a reply, in seconds."""
+
+
+class TeacherSpec(TeachSpec, AskingSpec):
     """A teacher: a model at an OpenAI-compatible address, or one that is served here while it is asked."""
 
     endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
@@ -28,12 +40,6 @@ class TeacherSpec(TeachSpec):
     """Most questions made by rule out of the corpus that it answers."""
     own_questions: int = Field(0, ge=0)
     """Most passages about which it also writes a question itself; a small model writes none worth answering."""
-    max_tokens: int = Field(64, ge=1)
-    """Most tokens of a reply."""
-    at_once: int = Field(4, ge=1, le=256)
-    """Questions in flight."""
-    timeout_s: float = Field(60, gt=0)
-    """Longest wait for a reply, in seconds."""
 
     @model_validator(mode="after")
     def _has_questions(self) -> "TeacherSpec":
@@ -50,7 +56,7 @@ class Client(NamedTuple):
     version: str
 
 
-def asking(client: Client, spec: TeacherSpec, kept: ContentCache, progress: Progress) -> Ask:
+def asking(client: Client, spec: AskingSpec, kept: ContentCache, progress: Progress) -> Ask:
     """A function that asks the teacher at temperature 0, and first looks into `kept`.
 
     A prompt that the server refuses gives a reply with the error. The function raises InputError where it refuses every
@@ -64,7 +70,7 @@ def asking(client: Client, spec: TeacherSpec, kept: ContentCache, progress: Prog
 
 
 async def _ask_all(
-    client: Client, prompts: Sequence[Sequence[Message]], spec: TeacherSpec, kept: ContentCache, progress: Progress
+    client: Client, prompts: Sequence[Sequence[Message]], spec: AskingSpec, kept: ContentCache, progress: Progress
 ) -> list[Reply]:
     keys = [_key(client, prompt, spec) for prompt in prompts]
     known = {key: _decoded(value) for key, value in kept.read(keys).items()}
@@ -95,7 +101,7 @@ async def _ask_all(
 
 
 async def _ask(
-    engine: Engine, model: str, prompt: Sequence[Message], spec: TeacherSpec, slots: asyncio.Semaphore
+    engine: Engine, model: str, prompt: Sequence[Message], spec: AskingSpec, slots: asyncio.Semaphore
 ) -> Reply:
     async with slots:
         try:
@@ -105,7 +111,7 @@ async def _ask(
     return Reply(said.text, cut=said.finish_reason == "length")
 
 
-def _key(client: Client, prompt: Sequence[Message], spec: TeacherSpec) -> str:
+def _key(client: Client, prompt: Sequence[Message], spec: AskingSpec) -> str:
     return value_digest([client.version, client.model, spec.max_tokens, [message.model_dump() for message in prompt]])
 
 

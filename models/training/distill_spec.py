@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from infra.settings import Spec
+from models.training.asking import AskingSpec
 from models.training.data_spec import DataSpec
 from models.training.spec import TrainSpec
 from models.training.teacher import TeachSpec
@@ -16,7 +17,8 @@ FULL = TrainSpec(method="full")
 
 
 class TeacherEndpoint(Spec):
-    """A teacher behind an OpenAI-compatible address. It gives answers only, no logits."""
+    """A teacher behind an OpenAI-compatible address. It gives answers only, no logits. Its key is the setting
+    SLUICE_TEACHER_API_KEY."""
 
     url: str = Field(min_length=1, pattern="^https?://")
     """Root of the server, without /v1."""
@@ -26,18 +28,12 @@ class TeacherEndpoint(Spec):
     """Parameters of that model, as its maker states them. None: they are not known, and the ratio is not checked."""
 
 
-class SequenceSpec(Spec):
+class SequenceSpec(AskingSpec):
     """Learning from the teacher's answers."""
 
     asking: TeachSpec = TeachSpec(instructions="")
     """How the teacher is asked, and which answers are learnt. The fine-tuned teacher knows the form of the answers; one
     that does not needs instructions."""
-    max_tokens: int = Field(64, ge=1, le=4096)
-    """Most tokens of the teacher's answer; one that is cut off there is not learnt."""
-    timeout_s: float = Field(120, gt=0, le=3600)
-    """Longest time for one answer of the teacher."""
-    at_once: int = Field(16, ge=1, le=256)
-    """Questions in flight while the teacher is asked: many, as nobody waits for a single answer."""
     reference_rows: bool = True
     """Learn the reference answers beside the teacher's: the rows made by rule and from the train cases."""
 
