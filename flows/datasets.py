@@ -59,7 +59,7 @@ def _taught(run: Recording, spec: DataSpec) -> ArtifactRef:
     if not teacher.endpoint:
         named = ModelSpec(base=teacher.model)
         source, content = named.source(run.policy), named.content(run.policy)
-        model = run.run(take_model, "take-teacher", model=source, content=content).refs["model"]
+        model = run.run(take_model, "take-data-teacher", model=source, content=content).refs["model"]
     engine = run.policy.section("engine", EngineSpec)
     asked = run.run(ask_teacher, teacher=model, spec=teacher, rows=spec.by_rule, engine=engine, **_prompting(run))
     return asked.refs["rows"]

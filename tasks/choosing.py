@@ -13,23 +13,15 @@ from evaluation.types import Interval
 from infra.cost import CostSpec, cost
 from infra.store import ArtifactRef, canonical_json, write_atomic
 from models.quantizing.choice import Measured, choose_precision
-from models.quantizing.make import weights_bytes
 from models.quantizing.methods import Precision, bits, is_served
 from models.quantizing.spec import QuantSpec
 from models.release import Release
 from tasks.measuring import cases_of, load_of, scores_of
 from tasks.policy import StageResult, artifact_store, stage
-from tasks.quantizing import Weights
+from tasks.quantizing import Weights, bytes_on_disk
 
 QUALITY = "answer_correct"
 """The metric that precisions are compared by."""
-
-
-def _weights_bytes(release: Release) -> int:
-    """Bytes of the weights of a release (base and adapter) as they are packed."""
-    store = artifact_store()
-    parts = [release.model.base, *([release.model.adapter] if release.model.adapter else [])]
-    return sum(weights_bytes(store.open(part)) for part in parts)
 
 
 def _difference(
@@ -69,7 +61,7 @@ def choose(
         load = load_of(loads[name])
         item = Measured(
             precision=name,
-            bytes_on_disk=_weights_bytes(release),
+            bytes_on_disk=bytes_on_disk(release.model),
             quality=float(vector(quality[name]).mean()),
             lower_bound=difference.low if difference else None,
             tokens_per_second=load.output_tokens_per_s,

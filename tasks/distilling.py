@@ -16,7 +16,7 @@ from infra.cost import CostSpec
 from infra.settings import settings
 from infra.store import ArtifactRef, canonical_json, write_atomic
 from models.prompts import load_prompt
-from models.release import ModelPart, Release
+from models.release import Release
 from models.serving.engine import OpenAIEngine
 from models.serving.vllm import EngineSpec
 from models.training.asking import Client, asking
@@ -28,6 +28,7 @@ from models.training.teacher import counted, prompts_of, teach
 from tasks.datasets import REPLIES, SPARE
 from tasks.measuring import cases_of, deployer, load_of, scores_of
 from tasks.policy import StageResult, artifact_store, progress_logger, stage, stage_key
+from tasks.quantizing import bytes_on_disk
 
 TEACHER, STUDENT, ALONE = "teacher", "student", "student-alone"
 """Names of the three that are compared."""
@@ -123,13 +124,6 @@ def choose_student(scores: dict[str, ArtifactRef], metric: str) -> StageResult:
     return StageResult(computed=len(means), total=len(means), params={"step": best_of(values)}, metrics=means)
 
 
-def _bytes(model: ModelPart) -> int:
-    """Bytes of the weights that an engine loads."""
-    store = artifact_store()
-    parts = [model.base, *([model.adapter] if model.adapter else [])]
-    return sum(path.stat().st_size for part in parts for path in store.open(part).rglob("*.safetensors"))
-
-
 @stage("evaluation/keeping.py", "evaluation/intervals.py", "infra/cost.py", "tasks/distilling.py")
 def judge_student(
     models: dict[str, Release | TeacherEndpoint],
@@ -152,7 +146,7 @@ def judge_student(
             load_of(loads[name]) if name in loads else None,
             price,
             parameters.get(name),
-            _bytes(model.model) if isinstance(model, Release) else None,
+            bytes_on_disk(model.model) if isinstance(model, Release) else None,
         )
         for name, model in models.items()
     ]

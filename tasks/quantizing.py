@@ -8,7 +8,7 @@ from models.base import read_config
 from models.quantizing.make import quantize, weights_bytes
 from models.quantizing.methods import Quantized, is_served
 from models.quantizing.spec import MakeSpec
-from models.release import Release
+from models.release import ModelPart, Release
 from models.serving.architectures import read_shape
 from models.serving.capacity import logged_weights, planned_weights, safe_concurrency
 from models.serving.vllm import EngineSpec, vllm_build
@@ -28,6 +28,12 @@ class Weights(BaseModel):
     """Who says so: `engine log` or `planner`."""
     safe_concurrency: int
     """Requests of the engine's longest context that fit at once without preemption."""
+
+
+def bytes_on_disk(model: ModelPart) -> int:
+    """Bytes of a release's weights (base and adapter) as they are packed."""
+    store = artifact_store()
+    return sum(weights_bytes(store.open(part)) for part in (model.base, model.adapter) if part)
 
 
 @stage("models/quantizing", timeout_s=3600)
@@ -50,14 +56,13 @@ def quantize_model(merged: ArtifactRef, dataset: ArtifactRef, precision: Quantiz
 def weigh(release: Release, merged: ArtifactRef, engine: EngineSpec, spec: MakeSpec) -> StageResult:
     """Bytes of a release's weights on disk and in memory, and the requests that then fit at once."""
     store, precision = artifact_store(), release.model.precision
-    parts = [release.model.base, *([release.model.adapter] if release.model.adapter else [])]
     folder = store.open(merged)
     shape = read_shape(*read_config(str(folder), folder))
     logged = logged_weights(deployer(engine).log(release.model)) if is_served(precision) else None
     planned = planned_weights(shape, precision, engine, spec.group_size)
     memory = planned if logged is None else logged
     weights = Weights(
-        bytes_on_disk=sum(weights_bytes(store.open(part)) for part in parts),
+        bytes_on_disk=bytes_on_disk(release.model),
         bytes_in_memory=memory,
         memory_from="planner" if logged is None else "engine log",
         safe_concurrency=safe_concurrency(shape, memory, engine, vllm_build(settings()), spec.group_size),
