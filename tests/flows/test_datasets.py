@@ -41,7 +41,7 @@ def write(project: Project, *rows: Any) -> None:
 @pytest.fixture
 def own(project: Project) -> Project:
     """A project with a file of its own and a corrected answer."""
-    project.take("guards", "training")
+    project.take("guards", "training", "forgetting", "engine", "asking", "cost")
     project.set("training_data", files=[{"path": "own.jsonl"}], feedback={}, corpus_questions=4, preference_pairs=2)
     write(project, LEARNT, GIVEN_AWAY)
     passage = {
@@ -102,7 +102,7 @@ def test_a_missing_file_is_said_before_anything_is_read(own: Project) -> None:
 def test_a_teacher_without_an_endpoint_is_served_while_it_is_asked(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project.take("guards", "training", "engine")
+    project.take("guards", "training", "forgetting", "engine", "asking", "cost")
     teacher = {"model": "starter", "made_questions": 3, "instructions": ""}
     project.set("training_data", teacher=teacher, corpus_questions=0)
     monkeypatch.setenv("SLUICE_ENGINE_PORT", str(free_ports(1)[0]))

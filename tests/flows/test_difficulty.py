@@ -40,7 +40,7 @@ def asked(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
             for n, (question, answer) in enumerate(questions)
         ]
     (project.folder / "cases.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    project.take("guards", "engine", "asking", "cost", "training", "training_data", "quantization")
+    project.take("guards", "engine", "asking", "cost", "training", "forgetting", "training_data", "quantization")
     project.set("gate", **OPEN_GATE)
     project.set("training", epochs=1, batch_size=2)
     project.set("training_data", corpus_questions=4, orders=1)
