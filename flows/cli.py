@@ -223,6 +223,7 @@ def plan_memory(
     block_size: Annotated[int, typer.Option(help="Tokens of a cache block; vLLM: 16 on CUDA, 128 on the CPU.")] = 16,
     utilization: Annotated[float, typer.Option(help="Share of the card that may be used.")] = 0.92,
     batched_tokens: Annotated[int, typer.Option(help="Tokens in one step of the engine.")] = 8192,
+    steps_in_flight: Annotated[int, typer.Option(help="Steps under way at once; vLLM: 2 on CUDA, 1 on the CPU.")] = 2,
     lora_rank: Annotated[int, typer.Option(help="Highest rank of adapters; 0: none are served.")] = 0,
     max_loras: Annotated[int, typer.Option(help="Adapters in one batch.")] = 1,
     json_: AsJson = False,
@@ -249,6 +250,7 @@ def plan_memory(
         block_size=block_size,
         utilization=utilization,
         batched_tokens=batched_tokens,
+        steps_in_flight=steps_in_flight,
         lora_rank=lora_rank,
         max_loras=max_loras,
     )

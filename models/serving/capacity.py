@@ -9,6 +9,8 @@ from models.serving.vllm import Build, EngineSpec
 
 BLOCK_TOKENS: dict[Build, int] = {"cpu": 128, "gpu": 16, "": 16}
 """Tokens of a cache block of each build of vLLM."""
+STEPS_IN_FLIGHT: dict[Build, int] = {"cpu": 1, "gpu": 2, "": 2}
+"""Steps that each build schedules ahead, see `MemorySpec.steps_in_flight`."""
 LOGGED = re.compile(r"Model loading took ([\d.]+) GiB memory")
 """What vLLM says on a GPU; on the CPU it says nothing."""
 LEAST_GIB = 1.0
@@ -41,5 +43,6 @@ def _spec(engine: EngineSpec, precision: Precision, build: Build, group_size: in
         context=engine.max_model_len,
         precision=precision,
         block_size=BLOCK_TOKENS[build],
+        steps_in_flight=STEPS_IN_FLIGHT[build],
         group_size=group_size,
     )

@@ -42,6 +42,9 @@ class MemorySpec(Spec):
     """Share of the card that may be used (vLLM's `gpu_memory_utilization` and its default)."""
     batched_tokens: int = Field(8192, ge=1)
     """Tokens in one step (vLLM's `max_num_batched_tokens`): the activations grow with it."""
+    steps_in_flight: int = Field(2, ge=1, le=1024)
+    """Steps that vLLM schedules before the first is settled (its `max_concurrent_batches`): 2 with its asynchronous
+    scheduling, the default on CUDA; 1 without: its CPU platform always turns it off. Layers with a window keep them."""
     lora_rank: int = Field(0, ge=0, le=1024)
     """Highest rank of an adapter that may be loaded; 0: none."""
     max_loras: int = Field(1, ge=1, le=1024)
@@ -147,12 +150,15 @@ def group_layers(cache: CacheShape) -> int:
 def blocks_per_request(cache: CacheShape, spec: MemorySpec) -> int:
     """Blocks of one request at its full length, over all groups of layers.
 
-    Layers with a window keep the window and the tokens of two steps under way, and one block more, as the window need
-    not begin with a block.
+    A group of layers that see everything: context / block_size, rounded up. One of layers with a window:
+    min(window - 1 + steps_in_flight × batched_tokens, context) / block_size, rounded up, and one more, as the window
+    need not begin with a block; tokens of steps under way stay, as blocks are freed once their step is settled.
+    Source: vLLM 0.32, `SlidingWindowSpec.max_admission_blocks_per_request` with `VllmConfig.max_in_flight_tokens`; the
+    sum over groups is that of `get_max_concurrency_for_kv_cache_config`.
     """
     length, group = spec.context, group_layers(cache)
     blocks = up(cache.full_layers, group) * up(length, spec.block_size)
-    kept = min(cache.window - 1 + 2 * spec.batched_tokens, length)
+    kept = min(cache.window - 1 + spec.steps_in_flight * spec.batched_tokens, length)
     return blocks + up(cache.window_layers, group) * (up(kept, spec.block_size) + 1)
 
 
@@ -162,7 +168,10 @@ def cache_bytes(cache: CacheShape, spec: MemorySpec) -> int:
 
 
 def cache_tokens(cache: CacheShape, spec: MemorySpec, room: int) -> int:
-    """Tokens that `room` bytes hold, as vLLM logs them: requests of full length times their length."""
+    """Tokens that `room` bytes hold, as vLLM logs them: requests of full length, with the fraction, times their length.
+
+    Source: vLLM 0.32, `get_kv_cache_capacity`: the block that it keeps back counts as room, too.
+    """
     blocks = room // block_bytes(cache, spec)
     return int(blocks / blocks_per_request(cache, spec) * spec.context)
 

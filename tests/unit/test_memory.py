@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from evaluation.benches.modelling.planning import CONFIGURATIONS, planned_tokens
 from flows.cli import app
 from infra.errors import InputError
 from infra.settings import ROOT
@@ -38,6 +39,23 @@ LLAMA_8B = {
     "max_position_embeddings": 131072,
     "tie_word_embeddings": False,
 }
+
+
+LOGGED = {
+    "the starter": 16_384,
+    "8 heads on 2, blocks of 32": 21_824,
+    "one key-value head of 128": 34_432,
+    "fp8 cache": 32_768,
+    "32 bits": 16_384,
+    "a length between blocks": 8_875,
+    "12 layers, 16 bits of the other kind": 21_760,
+    "Qwen3": 16_384,
+    "a window in every layer (Mistral)": 149_796,
+    "a window in every second layer (Gemma 2)": 35_813,
+    "a window in five of six layers (Gemma 3)": 31_300,
+    "latent attention (DeepSeek-V2)": 19_408,
+}
+"""`KV cache size: N tokens` in the log of vLLM 0.32 on the CPU, for each configuration of the bench."""
 
 
 def shape(**changes: Any) -> ModelShape:
@@ -83,8 +101,19 @@ def test_a_request_takes_whole_blocks() -> None:
     assert cache_tokens(shape().cache, spec(context=100), room) == int(10 / 7 * 100)
 
 
+def test_tokens_of_the_cache_are_those_that_vllm_logs() -> None:
+    assert {asked.name: planned_tokens(asked, "cpu") for asked in CONFIGURATIONS} == LOGGED
+
+
+def test_a_build_that_schedules_ahead_keeps_more_of_a_window() -> None:
+    """Window 512, steps of 256 tokens, blocks of 128: 7 blocks of 256 for a request on the CPU, 9 on CUDA."""
+    told = {asked.name: planned_tokens(asked, "gpu") for asked in CONFIGURATIONS}
+    assert told["a window in every layer (Mistral)"] == int(256 / 9 * 4096)
+    assert {name for name in LOGGED if told[name] != LOGGED[name]} == {name for name in LOGGED if "window" in name}
+
+
 def test_layers_with_a_window_keep_the_window() -> None:
-    """Gemma 2's kind: 13 layers of each, one group each."""
+    """Gemma 2's kind: 13 layers of each, one group each; two steps of 512 tokens under way."""
     cache = CacheShape(full_layers=13, window_layers=13, window=4096, heads=4, head_elements=512)
     short, long = (blocks_per_request(cache, spec(context=length, batched_tokens=512)) for length in (1024, 16_384))
     assert short == 64 + 65

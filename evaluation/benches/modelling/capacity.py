@@ -19,7 +19,7 @@ def start(arguments: dict[str, Any]) -> None:
 
 def main() -> None:
     """Start one after the other."""
-    import vllm  # noqa: F401  # before the forks: seconds for each otherwise
+    from vllm import LLM  # noqa: F401  # before the forks (`import vllm` loads next to nothing): seconds for each
 
     context = multiprocessing.get_context("fork")
     for asked in json.load(sys.stdin):

@@ -14,13 +14,14 @@ from infra.settings import Settings
 from models.base import STARTER_FOLDER
 from models.quantizing.methods import WeightType
 from models.serving.architectures import read_shape
+from models.serving.capacity import STEPS_IN_FLIGHT
 from models.serving.footprint import CacheType, MemorySpec, cache_tokens
-from models.serving.vllm import engine_environment, vllm_build
+from models.serving.vllm import Build, engine_environment, vllm_build
 
 SCRIPT = Path(__file__).with_name("capacity.py")
 LOGGED = re.compile(r"KV cache size: ([\d,]+) tokens")
 TIMEOUT_S = 1800
-"""Twelve engines take about two minutes on an idle machine."""
+"""Twelve engines take about a minute on an idle machine."""
 BATCHED = 256
 """Tokens of one step."""
 
@@ -98,9 +99,9 @@ def planning_rows(settings: Settings) -> list[BenchRow]:
     """
     with tempfile.TemporaryDirectory() as place:
         logged = logged_tokens(settings, Path(place))
-    rows, errors = [], []
+    rows, errors, build = [], [], vllm_build(settings)
     for asked in CONFIGURATIONS:
-        planned, real = planned_tokens(asked), logged[asked.name]
+        planned, real = planned_tokens(asked, build), logged[asked.name]
         errors.append(abs(planned - real) / real)
         name = f"planner: {asked.name}"
         rows.append(
@@ -116,8 +117,8 @@ def _config(asked: Asked) -> dict[str, Any]:
     return asked.model | taken
 
 
-def planned_tokens(asked: Asked) -> int:
-    """What the planner says that the cache holds."""
+def planned_tokens(asked: Asked, build: Build) -> int:
+    """What the planner says that the cache of this build of vLLM holds."""
     shape = read_shape(_config(asked), asked.name)
     room = int(asked.cache_mib * 2**20)
     spec = MemorySpec(
@@ -127,6 +128,7 @@ def planned_tokens(asked: Asked) -> int:
         kv_dtype=asked.kv,
         block_size=asked.block,
         batched_tokens=BATCHED,
+        steps_in_flight=STEPS_IN_FLIGHT[build],
     )
     return cache_tokens(shape.cache, spec, room)
 
