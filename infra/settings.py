@@ -1,5 +1,6 @@
 """Settings from the environment, and the loader of the one policy file. Nothing else reads the environment."""
 
+import logging
 import os
 from collections.abc import Mapping
 from functools import lru_cache
@@ -25,7 +26,10 @@ QUIET = {
     "RAGAS_DO_NOT_TRACK": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "LLM_COMPRESSOR_LOG_LEVEL": "ERROR",  # it writes to standard output, which --json keeps for one object
 }
+NOISY = ("torch.utils._pytree", "torchao")
+"""Loggers that warn of their own build while they are imported."""
 
 
 class Settings(BaseSettings):
@@ -128,6 +132,8 @@ def be_quiet() -> None:
     """Apply the quiet environment to this process, leaving what the user set. Call before heavy imports."""
     for name, value in settings().quiet_environment().items():
         os.environ.setdefault(name, value)
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
