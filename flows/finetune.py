@@ -20,7 +20,8 @@ class FinetuneSpec(RunSpec):
     """What a data scientist may change for one run; where None stands, the policy file decides."""
 
     adapter: TrainSpec | None = None
-    """How the adapter is trained. None: section `training` of the policy file; else the values here, all of them."""
+    """How the model is trained: method, rates, steps, preferences. None: section `training` of the policy file; else
+    the values here, all of them."""
     data: DataSpec | None = None
     """How training rows are made. None: section `training_data` of the policy file; else the values here, all."""
 
