@@ -58,7 +58,10 @@ def difficulty_stages(run: Recording) -> DifficultySummary:
     told = run.run(measure_routing, difficulty=learnt.refs["difficulty"], policy=policy, level=level, **read)
     keep_routing(routing_of(told.refs["report"]))
     return DifficultySummary(
-        **run.summary().model_dump(), routing=told.params["routing"], curve=told.table, reasons=told.notes
+        **run.summary().model_dump(),
+        routing=told.params["routing"],
+        curve=told.table,
+        reasons=[note.removeprefix("- ") for note in told.notes],
     )
 
 
