@@ -1,10 +1,11 @@
 """On-policy distillation: the student answers, and learns the teacher's distribution over every next token.
 
 The loss is the generalized Jensen-Shannon divergence of Agarwal et al., On-Policy Distillation of Language Models
-(ICLR 2024), by trl's GKDTrainer. Resumable after kill -9: what the student samples is part of every checkpoint's state.
+(ICLR 2024), by trl's GKDTrainer. Resumable after kill -9: what a step samples depends on the seed and its number alone.
 """
 
 import math
+import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,7 +99,7 @@ def _trainer(
     """trl's trainer over prepared rows. The student's weights are float32: bf16 would lose small steps."""
     from datasets import Dataset as Rows
     from transformers import PrinterCallback
-    from trl.experimental.gkd import GKDConfig, GKDTrainer
+    from trl.experimental.gkd import GKDConfig
 
     training = spec.training
     data = examples(prepared.rows, prepared.order, training.seed)
@@ -115,7 +116,7 @@ def _trainer(
         max_new_tokens=spec.max_new_tokens,
     )
     tokenizer = prepared.coder.tokenizer
-    trainer: Any = GKDTrainer(
+    trainer: Any = _seeded_trainer(spec.on_policy, training.seed)(
         model=open_base(student, "full"),
         teacher_model=open_base(teacher, "lora" if on_gpu else "full"),  # held in bf16, or in float32
         args=config,
@@ -128,3 +129,27 @@ def _trainer(
     trainer.remove_callback(PrinterCallback)
     train_in_float32(trainer.model)
     return trainer
+
+
+def _seeded_trainer(on_policy: float, seed: int) -> Any:
+    """trl's trainer with every draw made of the seed and the number of the step.
+
+    trl draws from Python's own generator, and so do other threads of the process (a server's client, say): a run would
+    depend on what happened beside it.
+    """
+    import torch
+    from trl.experimental.gkd import GKDTrainer
+
+    class Seeded(GKDTrainer):
+        place = (-1, 0)
+        """(optimizer step, forward pass in it)."""
+
+        def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+            step, passed = self.state.global_step, self.place[1] + 1
+            self.place = (step, passed if self.place[0] == step else 0)
+            draw = random.Random(f"{seed}:{self.place}")  # noqa: S311 - sampling, nothing secret
+            self.lmbda = 1.0 if draw.random() < on_policy else -1.0  # a share that is always or never reached
+            torch.manual_seed(draw.getrandbits(63))
+            return super().training_step(model, inputs, num_items_in_batch)
+
+    return Seeded

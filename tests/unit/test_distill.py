@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -114,6 +115,21 @@ def test_a_killed_run_ends_in_the_same_bytes(
     assert resumed.resumed_from_step == 2
     assert content(resumed.student) == content(distilled.student)
     assert resumed.losses == distilled.losses
+
+
+def test_what_draws_beside_a_run_does_not_change_it(
+    student: Path, teacher: Path, distilled: DistillReport, tmp_path: Path
+) -> None:
+    """Other threads of the process use the same generators."""
+    import torch
+
+    def draw(_step: Step) -> None:
+        random.random()  # noqa: S311 - drawn to be in the way
+        torch.rand(3)
+
+    disturbed = distill_logits(student, teacher, rows(), LOGITS, tmp_path, draw)
+    assert disturbed.losses == distilled.losses
+    assert content(disturbed.student) == content(distilled.student)
 
 
 def test_other_seeds_sample_other_replies(
