@@ -64,7 +64,7 @@ def test_both_models_are_asked_and_what_routing_is_worth_is_known(asked: Project
     assert (found.stages["ask-small"].total, found.stages["ask-large"].total) == (12, 12)
     assert (found.stages["learn-difficulty"].total, found.stages["measure-routing"].total) == (8, 10)
     assert found.routing == "always large", "six questions prove nothing"
-    assert found.reasons[0] == "- chosen: always the large model"
+    assert found.reasons[0] == "chosen: always the large model"
     assert (found.curve[0]["small"], found.curve[-1]["small"]) == (0, 1)
     card = asked.stored("difficulty", "difficulty.json")
     model = load_difficulty(card.parent, json.loads(card.read_text("utf-8"))["encoder"])
