@@ -25,7 +25,8 @@ from models.serving.vllm import Build, EngineSpec, engine_environment, vllm_buil
 SCRIPT = Path(__file__).with_name("served.py")
 ROUNDS = 20
 """Measured rounds of each, a second or two each; one more before them fills the prefix cache for both alike."""
-LOAD = LoadSpec(requests=96, warmup=0, concurrency=16, max_tokens=32, ignore_eos=True, timeout_s=300)
+LOAD = LoadSpec(requests=96, warmup=0, concurrency=4, max_tokens=32, ignore_eos=True, timeout_s=300)
+"""So few in flight that neither generator takes time from the engine: on two cores it would measure itself."""
 CROWD = LOAD.model_copy(update={"requests": 128, "concurrency": 64})
 """Sixty-four in flight: what the generator itself costs."""
 PROMPTS = RandomSpec(
@@ -69,7 +70,7 @@ def loading_rows(settings: Settings) -> list[BenchRow]:
 def _measured(
     placement: Placement, prompts: Sequence[LoadPrompt], peer: "_Peer"
 ) -> tuple[list[tuple[Told, Told]], tuple[Told, Told]]:
-    """(rounds of ours and theirs at 16 in flight, one pair at 64). Who begins alternates."""
+    """(rounds of ours and theirs, one pair at 64 in flight). Who begins alternates."""
     pairs = []
     for number in range(ROUNDS + 1):
         begins = number % 2 == 0
