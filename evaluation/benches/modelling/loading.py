@@ -26,7 +26,7 @@ SCRIPT = Path(__file__).with_name("served.py")
 ROUNDS = 20
 """Measured rounds of each, a second or two each; one more before them fills the prefix cache for both alike."""
 LOAD = LoadSpec(requests=96, warmup=0, concurrency=4, max_tokens=32, ignore_eos=True, timeout_s=300)
-"""So few in flight that neither generator takes time from the engine: on two cores it would measure itself."""
+"""So few in flight that a generator takes little time from the engine: on two cores it measures itself otherwise."""
 CROWD = LOAD.model_copy(update={"requests": 128, "concurrency": 64})
 """Sixty-four in flight: what the generator itself costs."""
 PROMPTS = RandomSpec(
