@@ -27,15 +27,13 @@ from models.training.distill_spec import DistillSpec, LogitSpec, SequenceSpec, T
 from models.training.teacher import counted, prompts_of, teach
 from tasks.datasets import REPLIES, SPARE
 from tasks.measuring import cases_of, deployer, load_of, scores_of
-from tasks.policy import StageResult, artifact_store, progress_logger, stage, stage_key
+from tasks.policy import StageResult, artifact_store, progress_logger, stage
 from tasks.quantizing import bytes_on_disk
+from tasks.training import TRAINING, work_folder
 
 TEACHER, STUDENT, ALONE = "teacher", "student", "student-alone"
 """Names of the three that are compared."""
-TRAINING = (
-    *(f"models/training/distill{part}.py" for part in ("", "_batches")),
-    *(f"models/training/{name}.py" for name in ("sft", "batches", "methods", "running", "watching", "adapters")),
-)
+DISTILLING = ("models/training/distill.py", "models/training/distill_batches.py", *TRAINING)
 """Modules that decide the weights of a student."""
 
 
@@ -92,17 +90,17 @@ def client_of(teacher: Release | TeacherEndpoint, engine: EngineSpec, timeout_s:
     return Client(lambda: OpenAIEngine(placed.base_url, timeout_s), placed.model, teacher.digest)
 
 
-@stage(*TRAINING, timeout_s=6 * 3600)
+@stage(*DISTILLING, timeout_s=6 * 3600)
 def distill_student(student: ArtifactRef, teacher: ArtifactRef, dataset: ArtifactRef, spec: LogitSpec) -> StageResult:
     """The student trained towards the teacher's logits; goes on from a killed run's last checkpoint."""
-    store, inputs = artifact_store(), [student, teacher, dataset]
+    store = artifact_store()
     progress = progress_logger("distill-student", "steps")
     made = distill_logits(
         store.open(student),
         store.open(teacher),
         read_dataset(store.open(dataset)).rows,
         spec,
-        settings().home / "work" / stage_key("distill-student", TRAINING, {"spec": spec, "inputs": inputs}),
+        work_folder("distill-student", DISTILLING, spec, student, teacher, dataset),
         lambda step: progress(step.step, step.steps),
     )
     return StageResult(

@@ -71,9 +71,9 @@ TRAINING = tuple(
 """Modules that decide the weights of a training."""
 
 
-def _work_folder(name: str, spec: Spec, *inputs: ArtifactRef) -> Path:
-    """Where a long stage keeps its checkpoints: the same inputs find the same folder after a crash."""
-    key = stage_key(name, TRAINING, {"spec": spec, "inputs": list(inputs)})
+def work_folder(name: str, code: tuple[str, ...], spec: Spec, *inputs: ArtifactRef) -> Path:
+    """Where a long stage keeps its checkpoints: the same code and inputs find the same folder after a crash."""
+    key = stage_key(name, code, {"spec": spec, "inputs": list(inputs)})
     return settings().home / "work" / key
 
 
@@ -101,7 +101,7 @@ def _stored_report(report: BaseModel, losses: Curve, validation: Curve = ()) -> 
 def finetune_adapter(base: ArtifactRef, dataset: ArtifactRef, spec: TrainSpec) -> StageResult:
     """The base trained on the dataset's rows; resumes from the last checkpoint of a killed run."""
     store = artifact_store()
-    work = _work_folder("finetune", spec, base, dataset)
+    work = work_folder("finetune", TRAINING, spec, base, dataset)
     made = train(store.open(base), read_dataset(store.open(dataset)), spec, work, _reporter("finetune"))
     folders = {"adapter": ("adapter", made.adapter), "merged": ("model", made.merged)}
     refs = {name: store.put(kind, folder) for name, (kind, folder) in folders.items() if folder}
@@ -127,7 +127,7 @@ def finetune_adapter(base: ArtifactRef, dataset: ArtifactRef, spec: TrainSpec) -
 def prefer_adapter(model: ArtifactRef, dataset: ArtifactRef, spec: PreferenceSpec) -> StageResult:
     """The fine-tuned model taught the dataset's preferences; resumes as `finetune_adapter` does."""
     store = artifact_store()
-    work = _work_folder("prefer", spec, model, dataset)
+    work = work_folder("prefer", TRAINING, spec, model, dataset)
     made = prefer(store.open(model), read_dataset(store.open(dataset)), spec, work, _reporter("prefer"))
     figures = preference_figures(made.margins, spec.beta)
     return StageResult(
