@@ -17,7 +17,7 @@ from flows.recording import Recording, Summary, recording
 from indexes.embedder import EmbedSpec
 from infra.cost import CostSpec
 from infra.store import ArtifactRef
-from models.answering.guardrails import GuardPolicy
+from models.answering.guards.policy import GuardPolicy
 from models.cases import CaseSpec
 from models.release import Release
 from models.serving.vllm import EngineSpec

@@ -10,7 +10,7 @@ from indexes.rerankers import pinned
 from infra.cost import CostSpec
 from infra.errors import InputError
 from infra.store import ArtifactRef, code_version
-from models.answering.guardrails import GuardPolicy
+from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec
 from models.release import ModelPart, Release
 from models.serving.deployment import Placement

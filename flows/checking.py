@@ -17,7 +17,7 @@ from indexes.vectors.choose import IndexNeed
 from infra.cost import CostSpec
 from infra.errors import PolicyError
 from infra.settings import Policy, Spec
-from models.answering.guardrails import GuardPolicy
+from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec
 from models.base import is_hub_id
 from models.cases import CaseSpec

@@ -5,7 +5,7 @@ from typing import Any
 from flows.recording import Recording
 from indexes.embedder import EmbedSpec
 from infra.store import ArtifactRef
-from models.answering.guardrails import GuardPolicy
+from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec
 from models.serving.vllm import EngineSpec
 from models.training.data_spec import DataSpec

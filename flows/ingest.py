@@ -7,7 +7,7 @@ from indexes.chunkers.spec import ChunkSpec
 from indexes.embedder import EmbedSpec
 from indexes.loaders.spec import CorpusSpec
 from indexes.validation import ValidationSpec
-from models.answering.guardrails import GuardPolicy
+from models.answering.guards.policy import GuardPolicy
 from models.cases import CaseSpec
 from tasks.corpus import (
     check_chunks,

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -182,11 +182,20 @@ class Records(LiveRecords):
         with self._reading() as session:
             return [Rated(*row) for row in session.execute(query)]
 
-    def add_key(self, key: str, name: str, role: str, access: Iterable[str]) -> None:
-        """Let a caller in; the key itself is not kept. The same key again changes its name, role and access."""
+    def add_key(
+        self,
+        key: str,
+        name: str,
+        role: str,
+        access: Iterable[str],
+        *,
+        tenant: str = "default",
+        limits: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Let a caller in; the key itself is not kept. The same key again changes everything but the key."""
         if role not in ROLES:
             raise InputError(f"role: {role!r} is not one of {', '.join(ROLES)}")
-        row = {"name": name, "role": role, "access": sorted(access)}
+        row = {"name": name, "role": role, "access": sorted(access), "tenant": tenant, "limits": dict(limits or {})}
         statement = self._insert(ApiKey).values(digest=key_digest(key), created=time.time(), **row)
         with self._writing() as session:
             session.execute(statement.on_conflict_do_update(index_elements=["digest"], set_=row))

@@ -91,7 +91,10 @@ class Trace(Base):
     """One answered request, redacted before it comes here. `seq` is the order of arrival.
 
     `request_key` with `release` is unique: a repeated request is kept once. `unsafe` is set when an output guard
-    had to block the answer. Passages are (number, document, chunk, title, text) as shown to the model.
+    had to block the answer. Passages are (number, document, chunk, title, text) as shown to the model. `caller` is the
+    beginning of the key's digest, `path` is answers, chat or embeddings, `cost` is in the currency of the policy,
+    `engine` is the pool and model that wrote the answer, `cache` is exact or semantic for one taken from the cache,
+    `tools` are the calls that were made or refused.
     """
 
     __tablename__ = "traces"
@@ -100,6 +103,7 @@ class Trace(Base):
         Index("traces_created", "created"),
         Index("traces_rollout", "rollout", "seq"),
         Index("traces_exported", "exported", "seq"),
+        Index("traces_caller", "caller", "created"),
         {"sqlite_autoincrement": True},
     )
     seq: Mapped[int] = mapped_column(Count, primary_key=True, init=False)
@@ -125,6 +129,13 @@ class Trace(Base):
     citations: Mapped[list[int]] = mapped_column(JSON, default_factory=list)
     retrieved: Mapped[list[str]] = mapped_column(JSON, default_factory=list)
     exported: Mapped[bool] = mapped_column(default=False)
+    tenant: Mapped[str] = mapped_column(String(64), default="")
+    caller: Mapped[str] = mapped_column(String(16), default="")
+    path: Mapped[str] = mapped_column(String(16), default="answers")
+    cost: Mapped[float] = mapped_column(Float, default=0.0)
+    engine: Mapped[str] = mapped_column(String(128), default="")
+    cache: Mapped[str] = mapped_column(String(16), default="")
+    tools: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default_factory=list)
 
 
 class Feedback(Base):
@@ -142,7 +153,11 @@ class Feedback(Base):
 
 
 class ApiKey(Base):
-    """A caller's key: only its sha256 is kept. `access` are the labels of the documents the caller may see."""
+    """A caller's key: only its sha256 is kept. `access` are the labels of the documents the caller may see.
+
+    Traces, feedback and cached answers of one tenant are out of reach of every other. `limits` are what this key may
+    use, in the fields of `models.serving.limits.Limits`; what is left out holds as the policy says.
+    """
 
     __tablename__ = "api_keys"
     digest: Mapped[str] = mapped_column(Digest, primary_key=True)
@@ -150,6 +165,8 @@ class ApiKey(Base):
     role: Mapped[str] = mapped_column(String(16))
     access: Mapped[list[str]] = mapped_column(JSON)
     created: Mapped[float] = mapped_column(Float)
+    tenant: Mapped[str] = mapped_column(String(64), default="default")
+    limits: Mapped[dict[str, Any]] = mapped_column(JSON, default_factory=dict)
 
 
 class AddedCase(Base):

@@ -46,16 +46,44 @@ class Completion(_Frozen):
     total_s: float
 
 
+class Piece(_Frozen):
+    """One event of a streamed answer: new text, and on the last events the finish reason and the token counts."""
+
+    text: str = ""
+    finish_reason: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
 class Engine(Protocol):
-    """Port of a running language-model server."""
+    """Port of a running language-model server.
+
+    With `schema` (JSON schema) the text is a JSON value that meets it: decoding is constrained. An engine that cannot
+    do that raises InputError.
+    """
 
     async def complete(
-        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0
+        self,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        schema: dict[str, Any] | None = None,
     ) -> Completion: ...
 
-    def stream(
-        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0
-    ) -> AsyncIterator[str]: ...
+    def pieces(
+        self,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        schema: dict[str, Any] | None = None,
+    ) -> AsyncIterator[Piece]:
+        """The answer as it comes; the last piece has the token counts. Closing the iterator ends the engine's work."""
+        ...
 
     async def close(self) -> None: ...
 
@@ -77,6 +105,18 @@ class GuardEvent(_Frozen):
     guard: str
     action: Literal["flag", "drop", "block", "redact"]
     detail: str = ""
+
+
+class ToolCall(_Frozen):
+    """A tool that the model asked for, and what became of it."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+    outcome: Literal["proposed", "done", "refused", "failed"]
+    """proposed: it waits for the user's confirmation."""
+    detail: str = ""
+    """Why it was refused or failed; empty otherwise."""
 
 
 class Span(_Frozen):
@@ -109,3 +149,14 @@ class Answer(_Frozen):
     spans: tuple[Span, ...] = ()
     error: str = ""
     """Set when a part failed and the policy's fallback was given."""
+    path: Literal["answers", "chat", "embeddings"] = "answers"
+    """answers: grounded in passages; chat: the model of the release behind the guards, without passages."""
+    engine: str = ""
+    """Pool and model that wrote it, as `pool:model`."""
+    cache: Literal["", "exact", "semantic"] = ""
+    """Which cache it came from."""
+    cost: float = 0.0
+    """What it cost, in the currency of the policy."""
+    tools: tuple[ToolCall, ...] = ()
+    finish_reason: str = "stop"
+    """stop, length, tool_calls, or content_filter where a guard ended it."""

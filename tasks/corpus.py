@@ -35,7 +35,8 @@ from infra.store import (
     write_atomic,
     write_lines,
 )
-from models.answering.guardrails import GuardPolicy, personal_data
+from models.answering.guards.guardrails import personal_data
+from models.answering.guards.policy import GuardPolicy
 from models.cases import CaseSpec, check_splits, load_cases
 from tasks.policy import StageResult, artifact_store, stage
 
@@ -223,13 +224,15 @@ def _judged(report: ValidationReport, ref: ArtifactRef, total: int, place: Calla
     )
 
 
-@stage(*VALIDATION, "models/answering/personal.py")
+@stage(*VALIDATION, "models/answering/guards/personal.py")
 def check_documents(corpus: ArtifactRef, spec: ValidationSpec, guards: GuardPolicy | None = None) -> StageResult:
     """Great Expectations over the documents, with Data Docs kept as an artifact. `guards` says what is personal."""
     documents = documents_of(corpus)
     finder = personal_data(guards) if guards else None
     count = (lambda text: len(finder.find(text))) if finder else None
-    version = value_digest([guards and guards.model_dump(mode="json"), code_version("models/answering/personal.py")])
+    version = value_digest(
+        [guards and guards.model_dump(mode="json"), code_version("models/answering/guards/personal.py")]
+    )
     with artifact_store().writing("data-docs") as draft:
         report = validate_documents(documents, spec, draft.folder, count, _cache("personal"), version)
     return _judged(report, draft.stored(), len(documents))

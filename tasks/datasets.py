@@ -12,7 +12,8 @@ from infra.records import Records
 from infra.settings import settings
 from infra.store import ArtifactRef, read_lines
 from models.answering.context import build_context, token_counter
-from models.answering.guardrails import GuardPolicy, Guards, personal_data
+from models.answering.guards.guardrails import Guards, personal_data
+from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec
 from models.cases import HELD_BACK
 from models.prompts import load_prompt

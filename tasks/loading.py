@@ -24,7 +24,8 @@ from infra.cost import CostSpec
 from infra.errors import InputError
 from infra.settings import Spec, settings
 from infra.store import ArtifactRef, canonical_json, read_lines, write_atomic, write_lines
-from models.answering.guardrails import GuardPolicy, Guards
+from models.answering.guards.guardrails import Guards
+from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import build_pipeline
 from models.cases import CaseSpec, load_cases
 from models.release import Release
@@ -102,7 +103,7 @@ def traffic_prompts(release: Release, cases: ArtifactRef, embedding: EmbedSpec) 
     return _kept_prompts(asyncio.run(taken_prompts(pipeline, taker, asked, ACCESS, progress)), "traffic")
 
 
-@stage(*LOADING, "models/cases.py", "models/answering/guardrails.py")
+@stage(*LOADING, "models/cases.py", "models/answering/guards/guardrails.py")
 def question_prompts(traffic: CaseSpec, root: str, content: str, guards: GuardPolicy) -> StageResult:
     """The traffic's questions as they are, personal data taken out; `content` is the digest of the file."""
     redact = Guards(guards).redact

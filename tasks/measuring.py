@@ -18,7 +18,8 @@ from infra.errors import InputError
 from infra.processes import ProcessManager
 from infra.settings import Spec, settings
 from infra.store import ArtifactRef, canonical_json, read_lines, write_atomic, write_lines
-from models.answering.guardrails import GuardPolicy, find_pii
+from models.answering.guards.guardrails import find_pii
+from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import build_pipeline, spec_of
 from models.prompts import load_prompt, render
 from models.release import Release

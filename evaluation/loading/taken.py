@@ -1,12 +1,13 @@
 """The prompts that a release would send: its pipeline runs up to an engine that only keeps what it is asked."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from evaluation.asking import ask_cases
 from evaluation.loading.prompts import LoadPrompt
 from infra.errors import InputError
 from models.answering.pipeline import Pipeline
-from models.types import Case, Completion, Engine, Message
+from models.types import Case, Completion, Engine, Message, Piece
 
 
 class PromptTaker(Engine):
@@ -16,7 +17,13 @@ class PromptTaker(Engine):
         self.prompts: list[LoadPrompt] = []
 
     async def complete(
-        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0
+        self,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        schema: dict[str, Any] | None = None,
     ) -> Completion:
         """See Engine. An empty answer at once."""
         self.prompts.append(LoadPrompt(messages=tuple(messages), max_tokens=max_tokens))
@@ -24,9 +31,15 @@ class PromptTaker(Engine):
             text="", finish_reason="stop", prompt_tokens=0, completion_tokens=0, first_token_s=0.0, total_s=0.0
         )
 
-    def stream(
-        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0
-    ) -> AsyncIterator[str]:
+    def pieces(
+        self,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        schema: dict[str, Any] | None = None,
+    ) -> AsyncIterator[Piece]:
         raise NotImplementedError("prompts are taken from whole answers")
 
     async def close(self) -> None:

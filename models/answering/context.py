@@ -12,7 +12,7 @@ from indexes.types import Chunk
 from infra.errors import SetupError
 from infra.settings import Spec
 from models.answering.evidence import compress
-from models.answering.injections import sentences
+from models.answering.guards.injections import sentences
 
 TokenCount = Callable[[str], int]
 WORD = re.compile(r"\w+")

@@ -15,7 +15,7 @@ from indexes.types import Passage, Vectors
 from infra.errors import InputError
 from infra.store import canonical_json, write_atomic
 from models.answering.evidence import terms
-from models.answering.injections import sentences
+from models.answering.guards.injections import sentences
 
 Floats = NDArray[np.float64]
 CARD = "difficulty.json"

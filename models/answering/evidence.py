@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from indexes.types import Chunk
-from models.answering.injections import sentences
+from models.answering.guards.injections import sentences
 
 WORD = re.compile(r"[^\W_]+(?:[.,]\d+)*")
 STOP = frozenset(

@@ -17,7 +17,8 @@ from infra.errors import PolicyError, SluiceError
 from infra.settings import Spec
 from infra.store import ArtifactStore
 from models.answering.context import ContextSpec, TokenCount, build_context, token_counter
-from models.answering.guardrails import GuardPolicy, Guards, Verdict
+from models.answering.guards.guardrails import Guards
+from models.answering.guards.policy import GuardPolicy, Verdict
 from models.answering.patterns.choose import pattern_for
 from models.answering.patterns.lookup import Writer
 from models.answering.patterns.port import Retrieved

@@ -167,7 +167,7 @@ class Answerer:
                 if answer is None and failure:
                     answer = self._failed(question, assignment, trace_id, (time.perf_counter() - begin) * 1000, failure)
                 if answer is not None:
-                    self._note(answer, to_trace(answer, assignment, created, session, request_key))
+                    self._note(answer, to_trace(answer, assignment, caller, created, session, request_key))
         return answer
 
     @staticmethod

@@ -7,25 +7,12 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
-from pydantic import BaseModel, ConfigDict
 
 from infra.errors import TryAgainError
 from infra.replies import error_message, raise_for_status
-from models.types import Completion, Message
+from models.types import Completion, Message, Piece
 
 CONNECT_TIMEOUT_S = 5.0
-
-
-class Piece(BaseModel):
-    """One event of a streamed answer: new text, and on the last events the finish reason and the token counts."""
-
-    model_config = ConfigDict(frozen=True)
-
-    text: str = ""
-    finish_reason: str = ""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
 
 
 def parse_event(data: str, where: str) -> Piece:
@@ -67,10 +54,16 @@ class OpenAIEngine:
         )
 
     async def pieces(
-        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0
+        self,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        schema: dict[str, Any] | None = None,
     ) -> AsyncIterator[Piece]:
-        """The streamed answer event by event; the last one holds the token counts."""
-        request = {
+        """See Engine."""
+        request: dict[str, Any] = {
             "model": model,
             "messages": [message.model_dump() for message in messages],
             "max_tokens": max_tokens,
@@ -78,6 +71,8 @@ class OpenAIEngine:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        if schema is not None:
+            request["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
         done = False
         try:
             async with self._client.stream("POST", "/v1/chat/completions", json=request) as response:
@@ -97,7 +92,13 @@ class OpenAIEngine:
             raise TryAgainError(f"{self.base_url}: the stream ended early")
 
     async def complete(
-        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0
+        self,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        schema: dict[str, Any] | None = None,
     ) -> Completion:
         """The whole answer, streamed underneath so that `first_token_s` is measured. Bounded by `timeout_s` in all."""
         begin = time.perf_counter()
@@ -106,7 +107,8 @@ class OpenAIEngine:
         finish, usage = "", Piece()
         try:
             async with asyncio.timeout(self.timeout_s):
-                async for piece in self.pieces(model, messages, max_tokens=max_tokens, temperature=temperature):
+                pieces = self.pieces(model, messages, max_tokens=max_tokens, temperature=temperature, schema=schema)
+                async for piece in pieces:
                     if piece.text:
                         first = first or time.perf_counter() - begin
                         parts.append(piece.text)
@@ -124,14 +126,6 @@ class OpenAIEngine:
             first_token_s=first or total,
             total_s=total,
         )
-
-    async def stream(
-        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0
-    ) -> AsyncIterator[str]:
-        """The answer's text as it comes; empty pieces are left out."""
-        async for piece in self.pieces(model, messages, max_tokens=max_tokens, temperature=temperature):
-            if piece.text:
-                yield piece.text
 
     async def ready(self) -> bool:
         """Whether `/health` answers 200 now."""

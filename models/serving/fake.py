@@ -1,11 +1,12 @@
 """An engine for unit tests: answers from a function, fails by script, remembers what it was asked."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from infra.errors import SluiceError
-from models.types import Completion, Engine, Message
+from models.types import Completion, Engine, Message, Piece
 
 Answering = Callable[[str, Sequence[Message]], str]
 """(model, messages) → answer text."""
@@ -20,6 +21,7 @@ class Asked(BaseModel):
     messages: tuple[Message, ...]
     max_tokens: int
     temperature: float
+    json_schema: dict[str, Any] | None = None
 
 
 class FakeEngine(Engine):
@@ -43,10 +45,18 @@ class FakeEngine(Engine):
         return pieces[: asked.max_tokens], len(pieces) > asked.max_tokens
 
     async def complete(
-        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0
+        self,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        schema: dict[str, Any] | None = None,
     ) -> Completion:
         """See Engine. Takes no time: both times are 0."""
-        asked = Asked(model=model, messages=tuple(messages), max_tokens=max_tokens, temperature=temperature)
+        asked = Asked(
+            model=model, messages=tuple(messages), max_tokens=max_tokens, temperature=temperature, json_schema=schema
+        )
         pieces, cut = self._reply(asked)
         return Completion(
             text="".join(pieces),
@@ -57,13 +67,27 @@ class FakeEngine(Engine):
             total_s=0.0,
         )
 
-    async def stream(
-        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0
-    ) -> AsyncIterator[str]:
+    async def pieces(
+        self,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        schema: dict[str, Any] | None = None,
+    ) -> AsyncIterator[Piece]:
         """See Engine: word by word."""
-        asked = Asked(model=model, messages=tuple(messages), max_tokens=max_tokens, temperature=temperature)
-        for piece in self._reply(asked)[0]:
-            yield piece
+        asked = Asked(
+            model=model, messages=tuple(messages), max_tokens=max_tokens, temperature=temperature, json_schema=schema
+        )
+        words, cut = self._reply(asked)
+        for word in words:
+            yield Piece(text=word)
+        yield Piece(
+            finish_reason="length" if cut else "stop",
+            prompt_tokens=sum(len(message.content.split()) for message in messages),
+            completion_tokens=len(words),
+        )
 
     async def close(self) -> None:
         """See Engine."""

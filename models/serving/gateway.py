@@ -15,7 +15,8 @@ from indexes.types import Embedder
 from infra.errors import SetupError, SluiceError, TryAgainError
 from infra.records import ApiKey, Records
 from infra.settings import be_quiet, policy, settings
-from models.answering.guardrails import GuardPolicy, personal_data
+from models.answering.guards.guardrails import personal_data
+from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec
 from models.serving.answerer import Answerer, GatewaySpec
 from models.serving.endpoints import add_routes, handle_errors

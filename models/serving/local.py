@@ -40,6 +40,7 @@ class ChatRequest(BaseModel):
     temperature: float = Field(0.0, ge=0, le=2)
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
+    response_format: dict[str, Any] | None = None
 
 
 class AdapterRequest(BaseModel):
@@ -105,6 +106,8 @@ class Server:
         """One chat completion, streamed or whole."""
         from models.serving.generation import Job
 
+        if (request.response_format or {}).get("type", "text") != "text":
+            raise InputError("response_format: this engine cannot constrain what is written; serve the model with vLLM")
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         job = Job(

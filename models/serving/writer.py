@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from functools import lru_cache
 
 from infra.errors import SluiceError, TryAgainError
-from infra.records import Records, Trace
-from models.answering.guardrails import is_unsafe
+from infra.records import ApiKey, Records, Trace
+from models.answering.guards.outputs import is_unsafe
 from models.serving.traffic import Assignment
 from models.types import Answer
 
@@ -19,7 +19,9 @@ RETRY_S = 0.5
 Redact = Callable[[str], str]
 
 
-def to_trace(answer: Answer, assignment: Assignment, created: float, session: str, request_key: str | None) -> Trace:
+def to_trace(
+    answer: Answer, assignment: Assignment, caller: ApiKey, created: float, session: str, request_key: str | None
+) -> Trace:
     """The record of one answer, not redacted yet. `created` in seconds since the epoch; `session` is a digest."""
     return Trace(
         trace_id=answer.trace_id,
@@ -43,6 +45,13 @@ def to_trace(answer: Answer, assignment: Assignment, created: float, session: st
         passages=[passage.model_dump() for passage in answer.passages],
         citations=[citation.number for citation in answer.citations],
         retrieved=list(answer.retrieved),
+        tenant=caller.tenant,
+        caller=caller.digest[:16],
+        path=answer.path,
+        cost=answer.cost,
+        engine=answer.engine,
+        cache=answer.cache,
+        tools=[call.model_dump() for call in answer.tools],
     )
 
 

@@ -74,7 +74,7 @@ async def test_answer_has_text_counts_and_times(engine: OpenAIEngine) -> None:
 
 
 async def test_stream_is_the_answer_in_pieces(engine: OpenAIEngine) -> None:
-    pieces = [piece async for piece in engine.stream("base", ASK, max_tokens=12)]
+    pieces = [piece.text async for piece in engine.pieces("base", ASK, max_tokens=12)]
     assert len(pieces) > 1
     assert "".join(pieces) == (await engine.complete("base", ASK, max_tokens=12)).text
 

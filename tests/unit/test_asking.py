@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,13 @@ class CountingEngine(FakeEngine):
         self.now = self.most = self.begun = 0
 
     async def complete(
-        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0
+        self,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        schema: dict[str, Any] | None = None,
     ) -> Completion:
         self.begun += 1
         first = self.begun == 1
@@ -37,7 +44,7 @@ class CountingEngine(FakeEngine):
         for _ in range(20 if first else 0):
             await asyncio.sleep(0)
         self.now -= 1
-        return await super().complete(model, messages, max_tokens=max_tokens, temperature=temperature)
+        return await super().complete(model, messages, max_tokens=max_tokens, temperature=temperature, schema=schema)
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 50])

@@ -141,7 +141,7 @@ async def test_fake_engine_follows_its_script() -> None:
     assert (await engine.complete("a", ASK, max_tokens=9)).text == "a heard How deep is the lake?"
     cut = await engine.complete("b", ASK, max_tokens=2)
     assert (cut.text, cut.finish_reason, cut.completion_tokens) == ("b heard ", "length", 2)
-    assert [piece async for piece in engine.stream("a", ASK, max_tokens=3)] == ["a ", "heard ", "How "]
+    assert [one.text async for one in engine.pieces("a", ASK, max_tokens=3)] == ["a ", "heard ", "How ", ""]
     assert [asked.model for asked in engine.asked] == ["a", "a", "b", "a"]
 
 

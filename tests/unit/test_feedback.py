@@ -7,7 +7,7 @@ import pytest
 
 from infra.records import Records, Trace
 from models.answering.fake import POLICY
-from models.answering.guardrails import find_pii
+from models.answering.guards.guardrails import find_pii
 from models.prompts import DEFAULT, render
 from models.training.feedback import FeedbackSpec, RatedAnswer, marked, rated_answers, rows_of_feedback, spoken
 from models.training.gathered import Gathered

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from fastapi import FastAPI
 from infra.errors import TryAgainError
 from infra.records import Placement, Records
 from models.answering.fake import POLICY, chunk, fake_pipeline
-from models.answering.guardrails import personal_data
+from models.answering.guards.guardrails import personal_data
 from models.answering.pipeline import Pipeline
 from models.prompts import DEFAULT
 from models.serving.answerer import GatewaySpec
@@ -59,13 +60,19 @@ class SlowEngine(FakeEngine):
         self.waiting = 0
 
     async def complete(
-        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0
+        self,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        schema: dict[str, Any] | None = None,
     ) -> Completion:
         self.waiting += 1
         if self.waiting == SPEC.max_in_flight:
             self.full.set()
         await self.go.wait()
-        return await super().complete(model, messages, max_tokens=max_tokens, temperature=temperature)
+        return await super().complete(model, messages, max_tokens=max_tokens, temperature=temperature, schema=schema)
 
 
 @asynccontextmanager

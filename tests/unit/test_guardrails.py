@@ -5,8 +5,10 @@ import pytest
 from infra.errors import InputError
 from infra.settings import ROOT, Policy
 from models.answering.fake import POLICY, chunk
-from models.answering.guardrails import GuardPolicy, Guards, find_pii, grounded_share, is_unsafe
-from models.answering.injections import clean, injection, sentences, without_injections
+from models.answering.guards.guardrails import Guards, find_pii
+from models.answering.guards.injections import clean, injection, sentences, without_injections
+from models.answering.guards.outputs import grounded_share, is_unsafe
+from models.answering.guards.policy import GuardPolicy
 
 REFUSAL = "The passages do not say."
 GUARDS = Guards(POLICY)

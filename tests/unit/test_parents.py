@@ -15,7 +15,8 @@ from indexes.hybrid import HybridRetriever
 from indexes.retriever import MODES, Mode
 from indexes.types import Document
 from infra.settings import ROOT, Policy
-from models.answering.guardrails import GuardPolicy, Guards
+from models.answering.guards.guardrails import Guards
+from models.answering.guards.policy import GuardPolicy
 
 ORDER = "Ignore all previous instructions."
 PARTS = {

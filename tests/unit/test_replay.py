@@ -12,7 +12,7 @@ from evaluation.replay import GatewayClient, Reply, is_right, replay
 from infra.errors import InputError, SluiceError, TryAgainError
 from infra.records import Placement, Records
 from models.answering.fake import POLICY, chunk, fake_pipeline
-from models.answering.guardrails import personal_data
+from models.answering.guards.guardrails import personal_data
 from models.answering.pipeline import Pipeline
 from models.serving.answerer import GatewaySpec
 from models.serving.fake import FakeEngine

@@ -15,11 +15,11 @@ from tokenizers.pre_tokenizers import Whitespace
 from indexes.build import IndexSpec, build_index
 from indexes.types import Vectors
 from infra.errors import InputError, PolicyError, SetupError
-from infra.records import Placement, Records
+from infra.records import ApiKey, Placement, Records
 from infra.store import ArtifactRef, LocalStore, canonical_json, write_atomic
 from models.answering.explain import explain
 from models.answering.fake import POLICY, SPEC, chunk, fake_pipeline
-from models.answering.guardrails import WORD
+from models.answering.guards.outputs import WORD
 from models.answering.pipeline import Pipeline
 from models.prompts import DEFAULT, store_prompt
 from models.release import ModelPart, Release
@@ -28,6 +28,7 @@ from models.serving.runtime import ReleaseBuilder, Runtime, load_release
 from models.serving.traffic import Assignment
 from models.serving.writer import TraceWriter, to_trace
 
+CALLER = ApiKey(digest="c" * 64, name="someone", role="user", access=["public"], created=1.0)
 CHUNKS = [chunk(1, "The appeal period is 14 days."), chunk(2, "The head office stands in Weir Street.")]
 
 
@@ -103,7 +104,7 @@ async def test_a_release_is_built_by_digest_answers_and_is_explained(
     answer = await pipeline.answer("What is the appeal period?", frozenset({"public"}), "e" * 32)
     assert (answer.answer, answer.citations[0].document) == ("14 days", "doc-1")
     writer = TraceWriter(records, pipeline.guards.redact, capacity=10)
-    assert writer.submit(to_trace(answer, Assignment(release.digest, "production"), 1.0, "s", None))
+    assert writer.submit(to_trace(answer, Assignment(release.digest, "production"), CALLER, 1.0, "s", None))
     writer.close()
     told = explain("e" * 32, records, store)
     assert told["chunks"][0] == {

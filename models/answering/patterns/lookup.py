@@ -10,7 +10,7 @@ from indexes.retriever import Probe
 from indexes.types import Chunk, Passage
 from infra.errors import SluiceError
 from models.answering.context import TokenCount
-from models.answering.injections import clean, without_injections
+from models.answering.guards.injections import clean, without_injections
 from models.answering.patterns.port import Retrieved, Search
 from models.answering.patterns.spec import PatternSpec
 from models.prompts import MARK, Prompt, is_refusal

@@ -1,0 +1,60 @@
+"""What the guards of a release do, as its policy says it, and what they let through."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from infra.settings import Spec
+from models.types import GuardEvent
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return text
+
+
+Regex = Annotated[str, AfterValidator(_pattern)]
+
+
+class GuardPolicy(Spec):
+    """What the guards do. Part of a release: another policy is another release."""
+
+    max_question_chars: int = Field(ge=1, le=100_000)
+    """Longest question that is answered."""
+    max_answer_chars: int = Field(ge=1, le=100_000)
+    """Longest answer that goes out; a longer one is refused."""
+    question_injection: Literal["flag", "refuse"]
+    """A question that gives the model orders: answer and note it, or refuse."""
+    passage_injection: Literal["flag", "drop"]
+    """A sentence of a passage that gives the model orders: note it, or hide it from the model."""
+    personal_data: Literal["flag", "refuse"]
+    """Personal data in an answer: note it, or refuse."""
+    personal_min_score: float = Field(ge=0, le=1)
+    """Least confidence of a Presidio recognizer that counts."""
+    phone_regions: tuple[str, ...] = ("US", "GB")
+    """Countries whose phone numbers are looked for when written without a country code."""
+    personal_patterns: dict[str, Regex] = Field(default_factory=dict)
+    """Further kinds of personal data by name: regular expressions."""
+    allowed: tuple[Regex, ...] = ()
+    """Regular expressions of whole strings that are the organisation's own contacts, not personal data."""
+    uncited: Literal["allow", "refuse"]
+    """An answer that cites no passage, or one that does not exist: let it through, or refuse."""
+    grounding_min_share: float = Field(ge=0, le=1)
+    """Least share of an answer's words that must occur in the passages it cites; 0 switches the check off."""
+    leak_tokens: tuple[str, ...] = ()
+    """Canary tokens planted in texts that must never leave."""
+    fallback: str = Field(min_length=1)
+    """What the user reads when a part of the pipeline fails."""
+
+
+class Verdict(Spec):
+    """What the output guards let through."""
+
+    answer: str
+    cited: tuple[int, ...]
+    refused: bool
+    events: tuple[GuardEvent, ...] = ()
