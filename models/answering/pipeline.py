@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -115,6 +115,18 @@ class Pipeline:
         A part that fails gives the policy's fallback text with `error` set. Raises: InputError for an empty or too
         long question.
         """
+        async for event in self.stream(question, access, trace_id):
+            if isinstance(event, Answer):
+                return event
+        raise AssertionError("a stream ends with its answer")
+
+    async def stream(
+        self, question: str, access: frozenset[str], trace_id: str | None = None
+    ) -> AsyncGenerator[str | Answer]:
+        """The same as it comes: text that the guards have let go, then the whole answer. Closing it ends the work.
+
+        What was yielded is the beginning of the answer's text, unless a guard ended the stream: the answer says so.
+        """
         begin, trail = time.perf_counter(), Trail()
         with trail.step("guard_input") as note:
             asked, allowed, events = self.guards.question(question)
@@ -135,7 +147,7 @@ class Pipeline:
             except SluiceError:
                 verdict = Verdict(answer=self.guards.policy.fallback, cited=(), refused=False)
         passages = _numbered(shown)
-        return Answer(
+        yield Answer(
             question=asked,
             answer=verdict.answer,
             citations=tuple(passages[number - 1] for number in verdict.cited),

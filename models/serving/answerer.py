@@ -1,16 +1,18 @@
 """From a question at the gateway to its answer: assignment, admission, pipeline, trace; a request key only once."""
 
 import asyncio
-import hashlib
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import Field
 
 from infra.errors import InputError, SluiceError
-from infra.records import ApiKey, Records, Trace
+from infra.records import Records, Trace
 from infra.settings import Spec
 from models.answering.pipeline import new_trace_id
+from models.serving.asks import Ask, Begun, Outcome
 from models.serving.entrance import Admission, KeyedLocks
 from models.serving.runtime import Runtime
 from models.serving.traffic import Assignment, Routing, RoutingCache, assign, forced
@@ -69,7 +71,7 @@ class Metrics:
             self.guards.labels(event.stage, event.guard, event.action).inc()
 
 
-def stored_answer(row: Trace) -> tuple[Answer, Assignment]:
+def stored_answer(row: Trace) -> Outcome:
     """The answer as the records keep it (redacted)."""
     passages = tuple(Citation.model_validate(passage) for passage in row.passages)
     answer = Answer(
@@ -88,7 +90,7 @@ def stored_answer(row: Trace) -> tuple[Answer, Assignment]:
         cached_tokens=row.cached_tokens,
         error=row.error,
     )
-    return answer, Assignment(row.release, row.arm, row.rollout)
+    return Outcome(answer, Assignment(row.release, row.arm, row.rollout))
 
 
 class Answerer:
@@ -105,58 +107,67 @@ class Answerer:
         self.admission = Admission(spec.max_in_flight, spec.max_queued, spec.retry_after_s)
         self._locks = KeyedLocks()
 
-    async def ask(
-        self, question: str, caller: ApiKey, session: str | None, release: str = "", request_key: str = ""
-    ) -> tuple[Answer, Assignment]:
-        """Answer a question. `release` forces a release and `request_key` makes a repetition harmless.
+    async def ask(self, asked: Ask) -> Outcome:
+        """The answer to a request. Raises: ApiError as the client shall read it."""
+        async for event in self.stream(asked):
+            if isinstance(event, Outcome):
+                return event
+        raise AssertionError("a stream ends with its outcome")
 
-        Raises: ApiError as the client shall read it.
+    async def stream(self, asked: Ask) -> AsyncGenerator[Begun | str | Outcome]:
+        """The same as it comes: who answers, text that the guards have let go, then the outcome.
+
+        Raises: ApiError as the client shall read it. Closing it ends the engine's work.
         """
         routing = await self.routing.get()
-        unit = session or caller.digest
-        assignment = forced(routing, release) if release else assign(routing, unit)
+        assignment = self._assigned(asked, routing)
+        if not asked.request_key:
+            async for event in self._run(asked, routing, assignment):
+                yield event
+            return
+        async with self._locks.hold(f"{asked.request_key}\0{assignment.release}"):
+            yield await self._once(asked, routing, assignment)
+
+    @staticmethod
+    def _assigned(asked: Ask, routing: Routing) -> Assignment:
+        """Which release answers. Raises: ApiError where none can."""
+        assignment = forced(routing, asked.release) if asked.release else assign(routing, asked.unit)
         if assignment is None:
             raise ApiError(503, "no_release", "No release is live yet.")
         if assignment.release not in routing.placements:
-            if release:
-                raise ApiError(404, "release_not_served", f"No engine serves release {release[:64]}.")
+            if asked.release:
+                raise ApiError(404, "release_not_served", f"No engine serves release {asked.release[:64]}.")
             raise ApiError(503, "no_engine", "The release is not served at the moment; try again.")
-        session_digest = hashlib.sha256(unit.encode()).hexdigest()
-        if not request_key:
-            return await self._run(question, caller, routing, assignment, session_digest, None), assignment
-        async with self._locks.hold(f"{request_key}\0{assignment.release}"):
-            return await self._once(question, caller, routing, assignment, session_digest, request_key)
+        return assignment
 
-    async def _once(
-        self, question: str, caller: ApiKey, routing: Routing, assignment: Assignment, session: str, request_key: str
-    ) -> tuple[Answer, Assignment]:
+    async def _once(self, asked: Ask, routing: Routing, assignment: Assignment) -> Outcome:
         """The stored answer to this request, made and stored first when there is none."""
-        stored = await asyncio.to_thread(self.records.answered, request_key, assignment.release)
+        stored = await asyncio.to_thread(self.records.answered, asked.request_key, assignment.release)
         if stored is None:
-            answer = await self._run(question, caller, routing, assignment, session, request_key)
-            await self.wait_stored(answer.trace_id)
-            stored = await asyncio.to_thread(self.records.answered, request_key, assignment.release)
-            if stored is None or stored.trace_id == answer.trace_id:
-                return answer, assignment
+            made = [event async for event in self._run(asked, routing, assignment)][-1]
+            assert isinstance(made, Outcome), "a run ends with its outcome"
+            await self.wait_stored(made.answer.trace_id)
+            stored = await asyncio.to_thread(self.records.answered, asked.request_key, assignment.release)
+            if stored is None or stored.trace_id == made.answer.trace_id:
+                return made
         return stored_answer(stored)
 
-    async def _run(
-        self,
-        question: str,
-        caller: ApiKey,
-        routing: Routing,
-        assignment: Assignment,
-        session: str,
-        request_key: str | None,
-    ) -> Answer:
+    async def _run(self, asked: Ask, routing: Routing, assignment: Assignment) -> AsyncGenerator[Begun | str | Outcome]:
         """Answer now and hand the trace to the writer; a request that breaks counts as an error of its arm."""
         trace_id, created, begin = new_trace_id(), time.time(), time.perf_counter()
         failure, answer = "unexpected failure", None
         async with self.admission.place():
+            yield Begun(assignment, trace_id)
             try:
                 async with asyncio.timeout(self.spec.request_timeout_s):
                     pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])
-                    answer = await pipeline.answer(question, frozenset(caller.access), trace_id)
+                    events = pipeline.stream(asked.question, frozenset(asked.caller.access), trace_id)
+                    async with aclosing(events):
+                        async for event in events:
+                            if isinstance(event, str):
+                                yield event
+                            else:
+                                answer = event
             except InputError as error:
                 failure = ""
                 raise ApiError(422, "invalid_question", str(error), param="question") from error
@@ -165,10 +176,12 @@ class Answerer:
                 raise ApiError(504, "timeout", "The answer took too long; try again.") from error
             finally:
                 if answer is None and failure:
-                    answer = self._failed(question, assignment, trace_id, (time.perf_counter() - begin) * 1000, failure)
+                    latency_ms = (time.perf_counter() - begin) * 1000
+                    answer = self._failed(asked.question, assignment, trace_id, latency_ms, failure)
                 if answer is not None:
-                    self._note(answer, to_trace(answer, assignment, caller, created, session, request_key))
-        return answer
+                    self._note(answer, to_trace(answer, assignment, asked, created))
+        assert answer is not None, "answered or raised"
+        yield Outcome(answer, assignment)
 
     @staticmethod
     def _failed(question: str, assignment: Assignment, trace_id: str, latency_ms: float, error: str) -> Answer:

@@ -2,30 +2,35 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from infra.errors import InputError, SluiceError, TryAgainError
 from infra.records import ApiKey
 from models.serving.answerer import Answerer
+from models.serving.asks import Ask, Begun, Outcome
+from models.serving.event_stream import EventStream
 from models.serving.wire import (
     AnswerRequest,
     ApiError,
     ChatRequest,
+    ChatStream,
     FeedbackRequest,
     answer_body,
     chat_body,
-    chat_events,
     headers,
 )
 
 LOG = logging.getLogger("sluice.gateway")
 MODEL = "sluice"
+Events = AsyncGenerator[Begun | str | Outcome]
 
 
 def _caller(request: Request) -> ApiKey:
@@ -77,20 +82,48 @@ async def _chat(body: ChatRequest, caller: Caller, service: Service, asked: Anno
         if caller.role != "operator" or body.model not in (await service.routing.get()).placements:
             raise ApiError(404, "model_not_found", f"The model is called {MODEL!r}.", param="model")
         release = body.model
-    answer, _ = await service.ask(body.question, caller, body.user, release, asked.request_key)
+    ask = Ask(body.question, caller, body.user, release, asked.request_key)
     if not body.stream:
-        return JSONResponse(chat_body(answer, body.model), headers=headers(answer))
+        answer = (await service.ask(ask)).answer
+        return JSONResponse(chat_body(answer, body.model), headers=headers(answer.release, answer.trace_id))
     include_usage = body.stream_options is not None and body.stream_options.include_usage
-    events = chat_events(answer, body.model, include_usage)
-    return StreamingResponse(events, media_type="text/event-stream", headers=headers(answer))
+    return await _streamed(service.stream(ask), body.model, include_usage)
+
+
+async def _streamed(events: Events, model: str, include_usage: bool) -> Response:
+    """Server-sent events. What fails before the first text is an HTTP error; later, an error event ends the stream."""
+    try:
+        first = await anext(events)
+        begun = Begun(first.assignment, first.answer.trace_id) if isinstance(first, Outcome) else first
+        if isinstance(first, Begun):
+            first = await anext(events)
+    except BaseException:
+        await events.aclose()
+        raise
+    assert isinstance(begun, Begun), "a stream begins with who answers"
+    wire = ChatStream(model, begun.trace_id, include_usage)
+    return EventStream(_lines(first, events, wire), headers(begun.assignment.release, begun.trace_id))
+
+
+async def _lines(first: Begun | str | Outcome, events: Events, wire: ChatStream) -> AsyncGenerator[str]:
+    async with aclosing(events):
+        try:
+            for line in wire.lines(first):
+                yield line
+            async for event in events:
+                for line in wire.lines(event):
+                    yield line
+        except ApiError as error:
+            yield wire.failed(error)
 
 
 async def _answers(
     body: AnswerRequest, caller: Caller, service: Service, asked: Annotated[Forced, Depends()]
 ) -> Response:
     """POST /v1/answers."""
-    answer, assignment = await service.ask(body.question, caller, body.session, asked.release, asked.request_key)
-    return JSONResponse(answer_body(answer, assignment), headers=headers(answer))
+    outcome = await service.ask(Ask(body.question, caller, body.session, asked.release, asked.request_key))
+    answer = outcome.answer
+    return JSONResponse(answer_body(answer, outcome.assignment), headers=headers(answer.release, answer.trace_id))
 
 
 async def _models(caller: Caller, service: Service) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.serving.asks import Begun, Outcome
 from models.serving.traffic import Assignment
 from models.types import Answer
 
@@ -108,9 +109,9 @@ class ApiError(Exception):
         return named.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
 
 
-def headers(answer: Answer) -> dict[str, str]:
+def headers(release: str, trace_id: str) -> dict[str, str]:
     """Response headers that every answer carries."""
-    return {"X-Sluice-Release": answer.release, "X-Sluice-Trace": answer.trace_id}
+    return {"X-Sluice-Release": release, "X-Sluice-Trace": trace_id}
 
 
 def answer_body(answer: Answer, assignment: Assignment) -> dict[str, Any]:
@@ -164,31 +165,47 @@ def chat_body(answer: Answer, model: str) -> dict[str, Any]:
     }
 
 
-def chat_events(answer: Answer, model: str, include_usage: bool) -> Iterator[str]:
-    """The same as server-sent events: role, then word by word, then the end with the extra fields.
+class ChatStream:
+    """A chat as server-sent events: role, text as the guards let it go, then the end with the extra fields."""
 
-    The stream begins when the guards have passed the whole answer: what was once sent cannot be taken back.
-    """
-    head = {
-        "id": f"chatcmpl-{answer.trace_id}",
-        "object": "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": model,
-    }
-    usage: dict[str, Any] = {"usage": None} if include_usage else {}
+    def __init__(self, model: str, trace_id: str, include_usage: bool) -> None:
+        self._usage: dict[str, Any] = {"usage": None} if include_usage else {}
+        self._head = {
+            "id": f"chatcmpl-{trace_id}",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": model,
+        }
+        self._begun = False
+        self._sent = ""
 
-    def event(delta: dict[str, Any], finish: str | None, **more: Any) -> str:
+    def lines(self, event: Begun | str | Outcome) -> Iterator[str]:
+        """The events for one step of a request."""
+        if isinstance(event, Begun):
+            return
+        if not self._begun:
+            self._begun = True
+            yield self._chunk({"role": "assistant", "content": ""})
+        if isinstance(event, str):
+            self._sent += event
+            yield self._chunk({"content": event})
+            return
+        answer = event.answer
+        rest = chat_text(answer).removeprefix(self._sent)
+        for number, word in enumerate(rest.split(" ") if rest else ()):
+            yield self._chunk({"content": word if number == 0 else f" {word}"})
+        yield self._chunk({}, answer.finish_reason, **_sources(answer))
+        if self._usage:
+            yield _event({**self._head, "choices": [], "usage": _usage(answer)})
+        yield "data: [DONE]\n\n"
+
+    def failed(self, error: ApiError) -> str:
+        """The event that ends a stream whose request broke."""
+        return _event(error.body)
+
+    def _chunk(self, delta: dict[str, Any], finish: str | None = None, **more: Any) -> str:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return _event({**head, "choices": [choice], **usage, **more})
-
-    yield event({"role": "assistant", "content": ""}, None)
-    words = chat_text(answer).split(" ")
-    for number, word in enumerate(words):
-        yield event({"content": word if number == 0 else f" {word}"}, None)
-    yield event({}, "stop", **_sources(answer))
-    if include_usage:
-        yield _event({**head, "choices": [], "usage": _usage(answer)})
-    yield "data: [DONE]\n\n"
+        return _event({**self._head, "choices": [choice], **self._usage, **more})
 
 
 def _event(body: dict[str, Any]) -> str:

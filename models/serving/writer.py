@@ -8,8 +8,9 @@ from concurrent.futures import Future
 from functools import lru_cache
 
 from infra.errors import SluiceError, TryAgainError
-from infra.records import ApiKey, Records, Trace
+from infra.records import Records, Trace
 from models.answering.guards.outputs import is_unsafe
+from models.serving.asks import Ask
 from models.serving.traffic import Assignment
 from models.types import Answer
 
@@ -19,18 +20,16 @@ RETRY_S = 0.5
 Redact = Callable[[str], str]
 
 
-def to_trace(
-    answer: Answer, assignment: Assignment, caller: ApiKey, created: float, session: str, request_key: str | None
-) -> Trace:
-    """The record of one answer, not redacted yet. `created` in seconds since the epoch; `session` is a digest."""
+def to_trace(answer: Answer, assignment: Assignment, asked: Ask, created: float) -> Trace:
+    """The record of one answer, not redacted yet. `created` in seconds since the epoch."""
     return Trace(
         trace_id=answer.trace_id,
         created=created,
         release=answer.release,
         arm=assignment.arm,
         rollout=assignment.rollout,
-        session=session,
-        request_key=request_key,
+        session=asked.session_digest,
+        request_key=asked.request_key or None,
         question=answer.question,
         answer=answer.answer,
         refused=answer.refused,
@@ -45,8 +44,8 @@ def to_trace(
         passages=[passage.model_dump() for passage in answer.passages],
         citations=[citation.number for citation in answer.citations],
         retrieved=list(answer.retrieved),
-        tenant=caller.tenant,
-        caller=caller.digest[:16],
+        tenant=asked.caller.tenant,
+        caller=asked.caller.digest[:16],
         path=answer.path,
         cost=answer.cost,
         engine=answer.engine,

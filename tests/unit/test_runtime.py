@@ -23,6 +23,7 @@ from models.answering.guards.outputs import WORD
 from models.answering.pipeline import Pipeline
 from models.prompts import DEFAULT, store_prompt
 from models.release import ModelPart, Release
+from models.serving.asks import Ask
 from models.serving.fake import FakeEngine
 from models.serving.runtime import ReleaseBuilder, Runtime, load_release
 from models.serving.traffic import Assignment
@@ -104,7 +105,7 @@ async def test_a_release_is_built_by_digest_answers_and_is_explained(
     answer = await pipeline.answer("What is the appeal period?", frozenset({"public"}), "e" * 32)
     assert (answer.answer, answer.citations[0].document) == ("14 days", "doc-1")
     writer = TraceWriter(records, pipeline.guards.redact, capacity=10)
-    assert writer.submit(to_trace(answer, Assignment(release.digest, "production"), CALLER, 1.0, "s", None))
+    assert writer.submit(to_trace(answer, Assignment(release.digest, "production"), Ask("q", CALLER), 1.0))
     writer.close()
     told = explain("e" * 32, records, store)
     assert told["chunks"][0] == {
