@@ -85,6 +85,15 @@ async def in_process(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+async def until_ready(client: httpx.AsyncClient) -> None:
+    """Return when the live release can answer."""
+    for _ in range(6000):
+        if (await client.get("/ready")).status_code == httpx.codes.OK:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("never ready")
+
+
 @asynccontextmanager
 async def behind_socket(app: FastAPI, http: HttpSpec) -> AsyncIterator[int]:
     """The port of the gateway on a server as `serve` runs it."""
