@@ -146,7 +146,7 @@ async def _chat(body: ChatRequest, request: Request, service: Service, headed: A
         answer = (await _waited(request, service.ask(ask))).answer
         return JSONResponse(chat_body(answer, body.model), headers=headers(answer.release, answer.trace_id))
     include_usage = body.stream_options is not None and body.stream_options.include_usage
-    return await _streamed(service.stream(ask), body.model, include_usage)
+    return await _streamed(request, service.stream(ask), body.model, include_usage)
 
 
 async def _waited(request: Request, work: Coroutine[Any, Any, Outcome]) -> Outcome:
@@ -156,13 +156,14 @@ async def _waited(request: Request, work: Coroutine[Any, Any, Outcome]) -> Outco
     raise AssertionError("returned or raised")
 
 
-async def _streamed(events: Events, model: str, include_usage: bool) -> Response:
+async def _streamed(request: Request, events: Events, model: str, include_usage: bool) -> Response:
     """Server-sent events. What fails before the first text is an HTTP error; later, an error event ends the stream."""
     try:
-        first = await anext(events)
-        begun = Begun(first.assignment, first.answer.trace_id) if isinstance(first, Outcome) else first
-        if isinstance(first, Begun):
+        async with while_connected(request.receive):
             first = await anext(events)
+            begun = Begun(first.assignment, first.answer.trace_id) if isinstance(first, Outcome) else first
+            if isinstance(first, Begun):
+                first = await anext(events)
     except BaseException:
         await events.aclose()
         raise

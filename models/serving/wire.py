@@ -13,6 +13,8 @@ from models.serving.traffic import Assignment
 from models.types import Answer
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")]
+"""A caller's own name for something: it may come into logs and headers, so it holds no control characters."""
 
 
 class AnswerRequest(BaseModel):
@@ -21,7 +23,7 @@ class AnswerRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     question: str = Field(min_length=1)
-    session: str | None = Field(None, min_length=1, max_length=200)
+    session: Name | None = None
 
 
 class FeedbackRequest(BaseModel):
@@ -52,7 +54,7 @@ class ChatRequest(Conversation):
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
-    user: str | None = Field(None, max_length=200)
+    user: Name | None = None
 
 
 class ApiError(Exception):
