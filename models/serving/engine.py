@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import orjson
@@ -72,9 +73,11 @@ class OpenAIEngine:
         max_tokens: int,
         temperature: float = 0.0,
         schema: dict[str, Any] | None = None,
-    ) -> AsyncIterator[Piece]:
+        options: Mapping[str, Any] | None = None,
+    ) -> AsyncGenerator[Piece]:
         """See Engine. The server may be silent for at most `timeout_s` at a time."""
         request: dict[str, Any] = {
+            **(options or {}),
             "model": model,
             "messages": [message.model_dump() for message in messages],
             "max_tokens": max_tokens,
@@ -115,12 +118,15 @@ class OpenAIEngine:
         max_tokens: int,
         temperature: float = 0.0,
         schema: dict[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Completion:
         """The whole answer, streamed underneath so that `first_token_s` is measured. Bounded by `timeout_s` in all."""
+        stream = self.pieces(
+            model, messages, max_tokens=max_tokens, temperature=temperature, schema=schema, options=options
+        )
         try:
-            async with asyncio.timeout(self.timeout_s):
-                pieces = self.pieces(model, messages, max_tokens=max_tokens, temperature=temperature, schema=schema)
-                return await gathered(pieces)
+            async with asyncio.timeout(self.timeout_s), aclosing(stream):
+                return await gathered(stream)
         except TimeoutError as error:
             raise TryAgainError(f"{self.base_url}: no complete answer within {self.timeout_s:g} s") from error
 

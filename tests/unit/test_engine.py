@@ -4,11 +4,11 @@ import asyncio
 import itertools
 import json
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -19,7 +19,7 @@ from models.serving.engine import OpenAIEngine
 from models.serving.fake import FakeEngine
 from models.serving.local import local_process
 from models.serving.vllm import EngineSpec, LoraSpec, adapter_rank, vllm_build, vllm_process
-from models.types import Message, Piece
+from models.types import Message
 
 ASK = [Message(role="user", content="How deep is the lake?")]
 
@@ -284,7 +284,7 @@ async def test_connection_that_the_server_closed_while_idle_is_replaced() -> Non
 
 async def test_stream_that_is_closed_early_ends_the_work_of_the_server() -> None:
     async with streaming(HEAD + chunked(text("12 "))) as (stream, engine):
-        async with aclosing(cast(AsyncGenerator[Piece], engine.pieces("m", ASK, max_tokens=5))) as pieces:
+        async with aclosing(engine.pieces("m", ASK, max_tokens=5)) as pieces:
             assert (await anext(pieces)).text == "12 "
         await asyncio.wait_for(stream.left.wait(), 5)
 
