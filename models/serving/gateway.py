@@ -23,6 +23,9 @@ from models.serving.endpoints import add_routes, handle_errors
 from models.serving.engine import OpenAIEngine
 from models.serving.entrance import Entrance
 from models.serving.keys import caller as caller_of
+from models.serving.openapi import describe
+from models.serving.pages import add_pages
+from models.serving.response_headers import ResponseHeaders
 from models.serving.runtime import ReleaseBuilder, Runtime
 from models.serving.writer import Redact
 
@@ -71,11 +74,20 @@ def create_app(records: Records, runtime: Runtime, spec: GatewaySpec, redact: Re
     async def find_caller(authorization: str) -> ApiKey | None:
         return caller_of(authorization, (await service.routing.get()).keys)
 
-    app = FastAPI(title="Sluice gateway", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Sluice gateway",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name.removeprefix("_"),
+    )
     app.state.answerer = service
     app.add_middleware(Entrance, find_caller=find_caller, max_body_bytes=spec.max_body_bytes)
+    app.add_middleware(ResponseHeaders)
     handle_errors(app, service)
     add_routes(app)
+    add_pages(app)
+    describe(app)
     return app
 
 
