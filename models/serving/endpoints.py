@@ -18,7 +18,7 @@ from models.serving.answerer import Answerer
 from models.serving.asks import Ask, Begun, Outcome
 from models.serving.bodies import AnswerBody, ChatBody, FeedbackBody, HealthBody, ModelsBody, ReadyBody, TraceBody
 from models.serving.event_stream import EventStream
-from models.serving.openapi import replies
+from models.serving.openapi import Replies, replies
 from models.serving.response_headers import SAFE
 from models.serving.wire import (
     AnswerRequest,
@@ -248,5 +248,7 @@ def add_routes(app: FastAPI) -> None:
     app.add_api_route("/health", _health, methods=["GET"], response_model=None, responses=replies(HealthBody))
     ready = replies(ReadyBody) | {503: {"model": ReadyBody, "description": "It cannot answer now."}}
     app.add_api_route("/ready", _ready, methods=["GET"], response_model=None, responses=ready)
-    metrics = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus metrics."}}
+    metrics: Replies = {
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus metrics."}
+    }
     app.add_api_route("/metrics", _metrics, methods=["GET"], response_class=PlainTextResponse, responses=metrics)

@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from models.serving.bodies import ErrorBody
 
 Json = dict[str, Any]
+Replies = dict[int | str, Json]
+"""Status → what is sent with it, as FastAPI takes it."""
 
 ABOUT = """Questions in, guarded answers with their sources out.
 
@@ -39,7 +41,7 @@ NAMES = {
 """Headers of every answer."""
 
 
-def replies(body: type[BaseModel], *, stream: str = "", named: bool = False) -> dict[int | str, Json]:
+def replies(body: type[BaseModel], *, stream: str = "", named: bool = False) -> Replies:
     """What a path answers with 200: a body, perhaps server-sent events instead, perhaps release and trace as headers.
 
     `stream` says what the events are.
