@@ -12,6 +12,7 @@ from functools import lru_cache
 from fastapi import FastAPI
 
 from indexes.types import Embedder
+from infra.cost import CostSpec, TokenPrices
 from infra.errors import SetupError, SluiceError, TryAgainError
 from infra.records import ApiKey, Records
 from infra.settings import be_quiet, policy, settings
@@ -23,8 +24,11 @@ from models.serving.endpoints import add_routes, handle_errors
 from models.serving.engine import OpenAIEngine
 from models.serving.entrance import Entrance
 from models.serving.keys import caller as caller_of
+from models.serving.limits import Ledger, OwnLedger
+from models.serving.meter import Meter
 from models.serving.openapi import describe
 from models.serving.pages import add_pages
+from models.serving.redis_ledger import RedisLedger, SteadyLedger
 from models.serving.response_headers import ResponseHeaders
 from models.serving.runtime import ReleaseBuilder, Runtime
 from models.serving.writer import Redact
@@ -54,12 +58,23 @@ async def _keep_warm(service: Answerer, stop: asyncio.Event) -> None:
             continue
 
 
-def create_app(records: Records, runtime: Runtime, spec: GatewaySpec, redact: Redact) -> FastAPI:
+def create_app(
+    records: Records,
+    runtime: Runtime,
+    spec: GatewaySpec,
+    redact: Redact,
+    *,
+    prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
+    redis_url: str = "",
+) -> FastAPI:
     """The gateway over its parts. `redact` takes personal data out of everything that is written down.
 
-    Its lifespan owns `runtime` and the trace writer: on shutdown traces are flushed and engine clients closed.
+    Limits of keys are counted in the Redis of `redis_url`, if there is one. Its lifespan owns `runtime` and the trace
+    writer: on shutdown traces are flushed and engine clients closed.
     """
-    service = Answerer(records, runtime, spec, redact)
+    service = Answerer(records, runtime, spec, redact, prices)
+    ledger: Ledger = SteadyLedger(RedisLedger(redis_url), service.metrics.away.inc) if redis_url else OwnLedger()
+    meter = Meter(ledger, spec.limits, spec.reserve_tokens, prices)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -70,6 +85,7 @@ def create_app(records: Records, runtime: Runtime, spec: GatewaySpec, redact: Re
         await warming
         await asyncio.to_thread(service.writer.close)
         await runtime.close()
+        await ledger.close()
 
     async def find_caller(authorization: str) -> ApiKey | None:
         return caller_of(authorization, (await service.routing.get()).keys)
@@ -82,7 +98,14 @@ def create_app(records: Records, runtime: Runtime, spec: GatewaySpec, redact: Re
         generate_unique_id_function=lambda route: route.name.removeprefix("_"),
     )
     app.state.answerer = service
-    app.add_middleware(Entrance, find_caller=find_caller, max_body_bytes=spec.max_body_bytes)
+    app.add_middleware(
+        Entrance,
+        find_caller=find_caller,
+        meter=meter,
+        max_body_bytes=spec.max_body_bytes,
+        max_depth=spec.http.max_json_depth,
+        refused=lambda code: service.metrics.errors.labels(code).inc(),
+    )
     app.add_middleware(ResponseHeaders)
     handle_errors(app, service)
     add_routes(app)
@@ -126,7 +149,9 @@ def serve(host: str, port: int) -> None:
     spec = policy().section("gateway", GatewaySpec)
     redact = personal_data(policy().section("guards", GuardPolicy)).redact
     records = Records.open(settings().database_url)
-    app = create_app(records, Runtime(_build(records)), spec, redact)
+    prices = policy().section("cost", CostSpec).tokens if "cost" in policy().sections else TokenPrices()
+    redis_url = settings().redis_url.get_secret_value()
+    app = create_app(records, Runtime(_build(records)), spec, redact, prices=prices, redis_url=redis_url)
     drain = int(spec.request_timeout_s) + 1
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=drain, access_log=False)
     uvicorn.Server(config).run(sockets=[listener])
