@@ -12,7 +12,9 @@ from functools import lru_cache
 from fastapi import FastAPI
 
 from indexes.types import Embedder
+from infra.cost import CostSpec, TokenPrices
 from infra.errors import SetupError, SluiceError, TryAgainError
+from infra.logs import log_in_lines
 from infra.records import ApiKey, Records
 from infra.settings import be_quiet, policy, settings
 from models.answering.guards.guardrails import personal_data
@@ -23,6 +25,10 @@ from models.serving.endpoints import add_routes, handle_errors
 from models.serving.engine import OpenAIEngine
 from models.serving.entrance import Entrance
 from models.serving.keys import caller as caller_of
+from models.serving.limits import Ledger, OwnLedger
+from models.serving.meter import Meter
+from models.serving.protocol import limited
+from models.serving.redis_ledger import RedisLedger, SteadyLedger
 from models.serving.runtime import ReleaseBuilder, Runtime
 from models.serving.writer import Redact
 
@@ -51,12 +57,23 @@ async def _keep_warm(service: Answerer, stop: asyncio.Event) -> None:
             continue
 
 
-def create_app(records: Records, runtime: Runtime, spec: GatewaySpec, redact: Redact) -> FastAPI:
+def create_app(
+    records: Records,
+    runtime: Runtime,
+    spec: GatewaySpec,
+    redact: Redact,
+    *,
+    prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
+    redis_url: str = "",
+) -> FastAPI:
     """The gateway over its parts. `redact` takes personal data out of everything that is written down.
 
-    Its lifespan owns `runtime` and the trace writer: on shutdown traces are flushed and engine clients closed.
+    Limits of keys are counted in the Redis of `redis_url`, if there is one. Its lifespan owns `runtime` and the trace
+    writer: on shutdown traces are flushed and engine clients closed.
     """
-    service = Answerer(records, runtime, spec, redact)
+    service = Answerer(records, runtime, spec, redact, prices)
+    ledger: Ledger = SteadyLedger(RedisLedger(redis_url), service.metrics.away.inc) if redis_url else OwnLedger()
+    meter = Meter(ledger, spec.limits, spec.reserve_tokens, prices)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -67,13 +84,21 @@ def create_app(records: Records, runtime: Runtime, spec: GatewaySpec, redact: Re
         await warming
         await asyncio.to_thread(service.writer.close)
         await runtime.close()
+        await ledger.close()
 
     async def find_caller(authorization: str) -> ApiKey | None:
         return caller_of(authorization, (await service.routing.get()).keys)
 
     app = FastAPI(title="Sluice gateway", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.answerer = service
-    app.add_middleware(Entrance, find_caller=find_caller, max_body_bytes=spec.max_body_bytes)
+    app.add_middleware(
+        Entrance,
+        find_caller=find_caller,
+        meter=meter,
+        max_body_bytes=spec.max_body_bytes,
+        max_depth=spec.http.max_json_depth,
+        refused=lambda code: service.metrics.errors.labels(code).inc(),
+    )
     handle_errors(app, service)
     add_routes(app)
     return app
@@ -114,9 +139,18 @@ def serve(host: str, port: int) -> None:
     spec = policy().section("gateway", GatewaySpec)
     redact = personal_data(policy().section("guards", GuardPolicy)).redact
     records = Records.open(settings().database_url)
-    app = create_app(records, Runtime(_build(records)), spec, redact)
+    prices = policy().section("cost", CostSpec).tokens if "cost" in policy().sections else TokenPrices()
+    redis_url = settings().redis_url.get_secret_value()
+    app = create_app(records, Runtime(_build(records)), spec, redact, prices=prices, redis_url=redis_url)
     drain = int(spec.request_timeout_s) + 1
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=drain, access_log=False)
+    config = uvicorn.Config(
+        app,
+        http=limited(spec.http),
+        log_config=None,
+        log_level="warning",
+        timeout_graceful_shutdown=drain,
+        access_log=False,
+    )
     uvicorn.Server(config).run(sockets=[listener])
     records.close()
 
@@ -127,7 +161,7 @@ def main() -> int:
     parser.add_argument("--host", default=settings().host)
     parser.add_argument("--port", type=int, default=settings().gateway_port)
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_in_lines(logging.INFO)
     be_quiet()
     try:
         serve(given.host, given.port)

@@ -12,6 +12,8 @@ from models.serving.traffic import Assignment
 from models.types import Answer
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")]
+"""A caller's own name for something: it may come into logs and headers, so it holds no control characters."""
 
 
 class AnswerRequest(BaseModel):
@@ -20,7 +22,7 @@ class AnswerRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     question: str = Field(min_length=1)
-    session: str | None = Field(None, min_length=1, max_length=200)
+    session: Name | None = None
 
 
 class FeedbackRequest(BaseModel):
@@ -76,7 +78,7 @@ class ChatRequest(BaseModel):
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
-    user: str | None = Field(None, max_length=200)
+    user: Name | None = None
 
     @property
     def question(self) -> str:
