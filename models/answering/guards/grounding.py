@@ -19,10 +19,7 @@ CUT = re.compile(
 Text that comes later never moves a cut: each one has been followed by the beginning of the next sentence.
 """
 
-ASKING = frozenset(
-    ["what", "when", "where", "which", "whose", "does", "have", "with", "many", "much", "long", "often"]
-    + ["that", "this", "from", "into", "there"]
-)
+ASKING = {"what", "when", "where", "which", "whose", "does", "have", "with", "many", "much", "long", "often"}
 """Words of more than three letters that say that something is asked, not what."""
 
 
