@@ -2,10 +2,10 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import httpx
 import uvicorn
@@ -20,7 +20,7 @@ from models.serving.fake import FakeEngine
 from models.serving.gateway import create_app
 from models.serving.protocol import HttpSpec, limited
 from models.serving.runtime import Runtime
-from models.types import Completion, Engine, Message
+from models.types import Completion, Engine, Piece
 
 RELEASE = "a" * 64
 USER = {"authorization": "Bearer user-key"}
@@ -39,16 +39,15 @@ class WaitingEngine(FakeEngine):
         super().__init__("14 days [1]")
         self.asked_now, self.called_off = asyncio.Event(), asyncio.Event()
 
-    async def complete(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        schema: dict[str, Any] | None = None,
-    ) -> Completion:
+    async def complete(self, *_: Any, **__: Any) -> Completion:
         """See Engine."""
+        return await self._waits()
+
+    async def pieces(self, *_: Any, **__: Any) -> AsyncIterator[Piece]:
+        """See Engine."""
+        yield await self._waits()
+
+    async def _waits(self) -> Never:
         self.asked_now.set()
         try:
             await asyncio.Event().wait()

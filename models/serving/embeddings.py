@@ -59,7 +59,7 @@ class EmbeddingUsage(BaseModel):
     total_tokens: int
 
 
-class EmbeddingReply(BaseModel):
+class EmbeddingBody(BaseModel):
     """Answer of POST /v1/embeddings."""
 
     object: Literal["list"] = "list"
@@ -79,7 +79,7 @@ class Embedded:
 
 
 def embeddings_body(made: Embedded, asked: EmbeddingRequest) -> dict[str, Any]:
-    """See EmbeddingReply; numbers stay in their arrays for the encoder of the JSON."""
+    """See EmbeddingBody; numbers stay in their arrays for the encoder of the JSON."""
     rows: list[Any] = list(made.vectors)
     if asked.encoding_format == "base64":
         rows = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in rows]
