@@ -20,6 +20,9 @@ from infra.settings import be_quiet, policy, settings
 from models.answering.guards.guardrails import personal_data
 from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec
+from models.answering.tools.open import open_tools
+from models.answering.tools.spec import ToolsSpec
+from models.answering.tools.toolbox import Toolbox
 from models.serving.answerer import Answerer, GatewaySpec
 from models.serving.endpoints import add_routes, handle_errors
 from models.serving.engine import OpenAIEngine
@@ -65,13 +68,14 @@ def create_app(
     *,
     prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
     redis_url: str = "",
+    tools: Toolbox | None = None,
 ) -> FastAPI:
     """The gateway over its parts. `redact` takes personal data out of everything that is written down.
 
     Limits of keys are counted in the Redis of `redis_url`, if there is one. Its lifespan owns `runtime` and the trace
     writer: on shutdown traces are flushed and engine clients closed.
     """
-    service = Answerer(records, runtime, spec, redact, prices)
+    service = Answerer(records, runtime, spec, redact, prices, tools)
     ledger: Ledger = SteadyLedger(RedisLedger(redis_url), service.metrics.away.inc) if redis_url else OwnLedger()
     meter = Meter(ledger, spec.limits, spec.reserve_tokens, prices)
 
@@ -118,6 +122,13 @@ def _build(records: Records) -> ReleaseBuilder:
     return ReleaseBuilder(records, open_store(settings().store_url, settings().home), embedder, OpenAIEngine)
 
 
+def _tools(records: Records) -> Toolbox | None:
+    """The tools that the policy names."""
+    if "tools" not in policy().sections:
+        return None
+    return open_tools(policy().section("tools", ToolsSpec), policy().path.parent, records)
+
+
 def _listen(host: str, port: int) -> socket.socket:
     """A bound socket. Raises SetupError when the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -141,7 +152,9 @@ def serve(host: str, port: int) -> None:
     records = Records.open(settings().database_url)
     prices = policy().section("cost", CostSpec).tokens if "cost" in policy().sections else TokenPrices()
     redis_url = settings().redis_url.get_secret_value()
-    app = create_app(records, Runtime(_build(records)), spec, redact, prices=prices, redis_url=redis_url)
+    app = create_app(
+        records, Runtime(_build(records)), spec, redact, prices=prices, redis_url=redis_url, tools=_tools(records)
+    )
     drain = int(spec.request_timeout_s) + 1
     config = uvicorn.Config(
         app,

@@ -145,3 +145,6 @@ class TraceWriter:
         trace.error = self._redact(trace.error)
         for passage in trace.passages:
             passage["text"], passage["title"] = self._redact(passage["text"]), self._redact(passage["title"])
+        for call in trace.tools:
+            call["arguments"] = {name: self._redact(str(value)) for name, value in call["arguments"].items()}
+            call["detail"] = self._redact(call["detail"])

@@ -58,9 +58,11 @@ def the_only_call(offers: Sequence[Offer]) -> Chosen | None:
     """The call, where the words leave only one; None where a model has to choose."""
     if len(offers) != 1 or offers[0].calls != 1:
         return None
-    return checked(offers[0], {name: values[0] for name, values in offers[0].values.items()}, "\n".join(
-        value for values in offers[0].values.values() for value in values
-    ))
+    return checked(
+        offers[0],
+        {name: values[0] for name, values in offers[0].values.items()},
+        "\n".join(value for values in offers[0].values.values() for value in values),
+    )
 
 
 def stands_in(value: str, words: str) -> bool:

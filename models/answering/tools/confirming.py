@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 """No vowels, so that an id is no word, and no digits, so that it is no number of a person; 12 letters are 51 bits."""
@@ -10,27 +10,32 @@ LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 CONFIRMED = re.compile(rf"\bconfirm\s+([{LETTERS}]{{4}}-[{LETTERS}]{{4}}-[{LETTERS}]{{4}})\b", re.IGNORECASE)
 
 
-class Proposed(NamedTuple):
-    """A call that was proposed to a caller; `result` is what it said, once it was made."""
+class Proposed(Protocol):
+    """A call that was proposed; `result` is what it said, once it was made."""
 
-    tool: str
-    arguments: dict[str, Any]
-    result: str = ""
+    @property
+    def tool(self) -> str: ...
+
+    @property
+    def arguments(self) -> dict[str, Any]: ...
+
+    @property
+    def result(self) -> str: ...
 
 
 class Proposals(Protocol):
-    """Keeps proposed calls. Raises: SluiceError."""
+    """Keeps proposed calls (`infra.actions`). Raises: SluiceError."""
 
     def propose(self, key: str, tenant: str, caller: str, tool: str, arguments: dict[str, Any], expires: float) -> None:
         """Keep a call under the digest of its id."""
         ...
 
-    def proposed(self, key: str, caller: str) -> Proposed | None:
+    def proposal(self, key: str, caller: str) -> Proposed | None:
         """The call that this caller was proposed under this key and that has not expired."""
         ...
 
-    def made(self, key: str, result: str) -> None:
-        """Note what the call said."""
+    def confirm(self, key: str, result: str) -> None:
+        """Note what the confirmed call said."""
         ...
 
 

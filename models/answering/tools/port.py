@@ -30,7 +30,7 @@ class Result(NamedTuple):
 
 
 class Tool(Protocol):
-    """One thing that can be done. It opens no address of its own: what is on the web comes through `indexes.loaders`."""
+    """One thing that can be done. It opens no address of its own: `indexes.loaders.fetch` checks where one leads."""
 
     name: str
     description: str

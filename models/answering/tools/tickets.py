@@ -9,7 +9,8 @@ from pydantic import Field
 from models.answering.tools.port import Arguments, Result, Tool, ToolCaller
 
 ASKED = re.compile(
-    r"\b(?:open|raise|create|file|log|make|submit|start)\b[^.!?\n]{0,30}\b(?:ticket|fault\s+report|case)\b", re.IGNORECASE
+    r"\b(?:open|raise|create|file|log|make|submit|start)\b[^.!?\n]{0,30}\b(?:ticket|fault\s+report|case)\b",
+    re.IGNORECASE,
 )
 ABOUT = re.compile(r"\b(?:about|because|for|that|regarding|saying|concerning)\s+|[:;,.!?\n]\s*", re.IGNORECASE)
 SUBJECT = (8, 200)
@@ -50,10 +51,9 @@ class OpenTicket(Tool):
         if asked is None:
             return {}
         rest = words[asked.end() :].strip()
-        pieces = [rest, *(part for part in re.split(r"[.!?\n]", words) if not ASKED.search(part))]
-        match = ABOUT.match(rest)
-        if match:
-            pieces.insert(0, rest[match.end() :])
+        about = ABOUT.match(rest)
+        pieces = [rest[about.end() :] if about else rest]
+        pieces += [part for part in re.split(r"[.!?\n]", words) if not ASKED.search(part)]
         trimmed = (piece.strip(" .,:;!?\"'\n") for piece in pieces)
         found = tuple(dict.fromkeys(piece for piece in trimmed if SUBJECT[0] <= len(piece) <= SUBJECT[1]))[:MOST]
         return {"subject": found} if found else {}

@@ -10,6 +10,7 @@ from infra.errors import SluiceError
 from infra.store import text_digest
 from models.answering.guards.policy import Verdict
 from models.answering.pipeline import Pipeline, Trail
+from models.answering.spent import Spent
 from models.answering.tools.calls import Chosen, offer_prompt, offer_schema, read_choice, the_only_call
 from models.answering.tools.confirming import Proposals, confirmed_id, new_id
 from models.answering.tools.port import Offer, Result, Tool, ToolCaller
@@ -56,7 +57,7 @@ class Toolbox:
         allowed = pipeline.spec.tools
         if not is_fine or not self.fits(words, allowed):
             return None
-        spent = _Spent()
+        spent = Spent()
         try:
             used = await self._use(trail, pipeline, words, caller, spent)
         except SluiceError:
@@ -87,7 +88,7 @@ class Toolbox:
         )
 
     async def _use(
-        self, trail: Trail, pipeline: Pipeline, words: str, caller: ToolCaller, spent: "_Spent"
+        self, trail: Trail, pipeline: Pipeline, words: str, caller: ToolCaller, spent: Spent
     ) -> tuple[ToolCall, Result] | None:
         if given := confirmed_id(words):
             with trail.step("tool"):
@@ -101,7 +102,7 @@ class Toolbox:
             note["tool"] = chosen.tool.name
             return await asyncio.to_thread(self._begin, chosen, caller)
 
-    async def _choose(self, pipeline: Pipeline, words: str, spent: "_Spent") -> Chosen | None:
+    async def _choose(self, pipeline: Pipeline, words: str, spent: Spent) -> Chosen | None:
         offers = self.offers(words, pipeline.spec.tools)
         may_decline = self._spec.decide == "model"
         if not may_decline and (only := the_only_call(offers)):
@@ -112,7 +113,7 @@ class Toolbox:
             max_tokens=self._spec.max_tokens,
             schema=offer_schema(offers, may_decline),
         )
-        spent.prompt, spent.completion, spent.cached = done.prompt_tokens, done.completion_tokens, done.cached_tokens
+        spent.add(done)
         return read_choice(done.text, offers, words)
 
     def _begin(self, chosen: Chosen, caller: ToolCaller) -> tuple[ToolCall, Result]:
@@ -131,34 +132,26 @@ class Toolbox:
     def _confirm(self, given: str, allowed: Sequence[str], caller: ToolCaller) -> tuple[ToolCall, Result]:
         """Make the call that was proposed to this caller under this id; once, however often it is confirmed."""
         key = _key(given)
-        proposed = self._proposals.proposed(key, caller.digest)
+        proposed = self._proposals.proposal(key, caller.digest)
         tool = self._tools.get(proposed.tool) if proposed else None
         if proposed is None or tool is None or tool.name not in allowed:
             return _call("confirm", {}, "refused", "no such proposal for this caller"), Result(GONE, "refused")
         if proposed.result:
             return _call(tool.name, proposed.arguments, "done", "confirmed before"), Result(proposed.result)
         result = tool.run(tool.arguments.model_validate(proposed.arguments), caller, key)
-        self._proposals.made(key, result.text)
+        self._proposals.confirm(key, result.text)
         return _call(tool.name, proposed.arguments, result.outcome, result.detail), result
 
     @staticmethod
     def _guarded(trail: Trail, pipeline: Pipeline, result: Result) -> Verdict:
         """What of a tool's words may go out."""
         with trail.step("guard_output") as note:
-            events = pipeline.guards.free(result.text)
-            trail.events += events
-            note["events"] = len(events)
-        if any(event.action == "block" for event in events):
-            return Verdict(answer=pipeline.prompt.refusal, cited=(), refused=True)
-        return Verdict(answer=result.text, cited=(), refused=False)
-
-
-class _Spent:
-    """Tokens of the decision."""
-
-    prompt = 0
-    completion = 0
-    cached = 0
+            guard = pipeline.guards.output.plain(pipeline.prompt.refusal, whole=True)
+            guard.push(result.text)
+            verdict = guard.end()
+            trail.events += verdict.events
+            note["events"] = len(verdict.events)
+            return verdict
 
 
 def _key(given: str) -> str:
