@@ -11,6 +11,7 @@ from pydantic import Field
 from infra.errors import InputError, SluiceError
 from infra.records import Records, Trace
 from infra.settings import Spec
+from infra.spool import Spool
 from models.answering.pipeline import new_trace_id
 from models.serving.asks import Ask, Begun, Outcome
 from models.serving.entrance import Admission, KeyedLocks
@@ -40,6 +41,8 @@ class GatewaySpec(Spec):
     """How old the split between releases may be."""
     trace_queue: int = Field(ge=1)
     """Traces that may wait to be written; more are counted as lost."""
+    trace_spool_mib: float | None = Field(None, gt=0)
+    """Disk for traces while the database is away; what comes beyond it is counted as lost. None: no limit."""
 
 
 class Metrics:
@@ -96,14 +99,16 @@ def stored_answer(row: Trace) -> Outcome:
 class Answerer:
     """Answers questions for callers, each by the release that the split or an operator names."""
 
-    def __init__(self, records: Records, runtime: Runtime, spec: GatewaySpec, redact: Redact) -> None:
+    def __init__(
+        self, records: Records, runtime: Runtime, spec: GatewaySpec, redact: Redact, spool: Spool | None = None
+    ) -> None:
         self.records = records
         self.runtime = runtime
         self.spec = spec
         self.redact = redact
         self.metrics = Metrics()
         self.routing = RoutingCache(records, spec.routing_max_age_s)
-        self.writer = TraceWriter(records, redact, spec.trace_queue)
+        self.writer = TraceWriter(records, redact, spec.trace_queue, spool, self.metrics.lost.inc)
         self.admission = Admission(spec.max_in_flight, spec.max_queued, spec.retry_after_s)
         self._locks = KeyedLocks()
 

@@ -15,6 +15,7 @@ from indexes.types import Embedder
 from infra.errors import SetupError, SluiceError, TryAgainError
 from infra.records import ApiKey, Records
 from infra.settings import be_quiet, policy, settings
+from infra.spool import Spool
 from models.answering.guards.guardrails import personal_data
 from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec
@@ -51,12 +52,16 @@ async def _keep_warm(service: Answerer, stop: asyncio.Event) -> None:
             continue
 
 
-def create_app(records: Records, runtime: Runtime, spec: GatewaySpec, redact: Redact) -> FastAPI:
+def create_app(
+    records: Records, runtime: Runtime, spec: GatewaySpec, redact: Redact, spool: Spool | None = None
+) -> FastAPI:
     """The gateway over its parts. `redact` takes personal data out of everything that is written down.
+
+    Traces go through `spool`, which the app owns; without one, through a temporary one that dies with the process.
 
     Its lifespan owns `runtime` and the trace writer: on shutdown traces are flushed and engine clients closed.
     """
-    service = Answerer(records, runtime, spec, redact)
+    service = Answerer(records, runtime, spec, redact, spool)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -93,6 +98,12 @@ def _build(records: Records) -> ReleaseBuilder:
     return ReleaseBuilder(records, open_store(settings().store_url, settings().home), embedder, OpenAIEngine)
 
 
+def _spool(spec: GatewaySpec, port: int) -> Spool:
+    """Where the traces of the gateway on this port are safe until they are in the records."""
+    most = None if spec.trace_spool_mib is None else int(spec.trace_spool_mib * 2**20)
+    return Spool(settings().home / "spool" / f"gateway-{port}", most)
+
+
 def _listen(host: str, port: int) -> socket.socket:
     """A bound socket. Raises SetupError when the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -114,7 +125,7 @@ def serve(host: str, port: int) -> None:
     spec = policy().section("gateway", GatewaySpec)
     redact = personal_data(policy().section("guards", GuardPolicy)).redact
     records = Records.open(settings().database_url)
-    app = create_app(records, Runtime(_build(records)), spec, redact)
+    app = create_app(records, Runtime(_build(records)), spec, redact, _spool(spec, port))
     drain = int(spec.request_timeout_s) + 1
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=drain, access_log=False)
     uvicorn.Server(config).run(sockets=[listener])
