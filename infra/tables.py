@@ -94,8 +94,9 @@ class Trace(Base):
     had to block the answer. Passages are (number, document, chunk, title, text) as shown to the model. `caller` is the
     beginning of the key's digest, `path` is answers, chat or embeddings, `cost` is in the currency of the policy,
     `engine` is the pool and model that wrote the answer, `cache` is exact or semantic for one taken from the cache,
-    `tools` are the calls that were made or refused. `urgent` traces are exported first: errors, guard events, canary
-    traffic and what was rated. `left_out` are those that the export passed over because it could not keep up.
+    `tools` are the calls that were made or refused. `body_digest` tells whether a caller's idempotency key came again
+    with the same request. `urgent` traces are exported first: errors, guard events, canary traffic and what was rated.
+    `left_out` are those that the export passed over because it could not keep up.
     """
 
     __tablename__ = "traces"
@@ -131,7 +132,7 @@ class Trace(Base):
     citations: Mapped[list[int]] = mapped_column(JSON, default_factory=list)
     retrieved: Mapped[list[str]] = mapped_column(JSON, default_factory=list)
     exported: Mapped[bool] = mapped_column(default=False)
-    tenant: Mapped[str] = mapped_column(String(64), default="")
+    tenant: Mapped[str] = mapped_column(String(64), default="default")
     caller: Mapped[str] = mapped_column(String(16), default="")
     path: Mapped[str] = mapped_column(String(16), default="answers")
     cost: Mapped[float] = mapped_column(Float, default=0.0)
@@ -140,6 +141,7 @@ class Trace(Base):
     tools: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default_factory=list)
     urgent: Mapped[bool] = mapped_column(default=False)
     left_out: Mapped[bool] = mapped_column(default=False)
+    body_digest: Mapped[str] = mapped_column(Digest, default="")
 
 
 class Feedback(Base):

@@ -12,6 +12,7 @@ from functools import lru_cache
 from fastapi import FastAPI
 
 from indexes.types import Embedder
+from infra.cost import CostSpec, TokenPrices
 from infra.errors import SetupError, SluiceError, TryAgainError
 from infra.records import ApiKey, Records
 from infra.settings import be_quiet, policy, settings
@@ -24,6 +25,9 @@ from models.serving.endpoints import add_routes, handle_errors
 from models.serving.engine import OpenAIEngine
 from models.serving.entrance import Entrance
 from models.serving.keys import caller as caller_of
+from models.serving.limits import Ledger, OwnLedger
+from models.serving.meter import Meter
+from models.serving.redis_ledger import RedisLedger, SteadyLedger
 from models.serving.runtime import ReleaseBuilder, Runtime
 from models.serving.writer import Redact
 
@@ -53,15 +57,24 @@ async def _keep_warm(service: Answerer, stop: asyncio.Event) -> None:
 
 
 def create_app(
-    records: Records, runtime: Runtime, spec: GatewaySpec, redact: Redact, spool: Spool | None = None
+    records: Records,
+    runtime: Runtime,
+    spec: GatewaySpec,
+    redact: Redact,
+    *,
+    prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
+    redis_url: str = "",
+    spool: Spool | None = None,
 ) -> FastAPI:
     """The gateway over its parts. `redact` takes personal data out of everything that is written down.
 
-    Traces go through `spool`, which the app owns; without one, through a temporary one that dies with the process.
-
-    Its lifespan owns `runtime` and the trace writer: on shutdown traces are flushed and engine clients closed.
+    Limits of keys are counted in the Redis of `redis_url`, if there is one. Traces go through `spool`; without one,
+    through a temporary one that dies with the process. Its lifespan owns `runtime`, the trace writer and the spool: on
+    shutdown traces are flushed and engine clients closed.
     """
-    service = Answerer(records, runtime, spec, redact, spool)
+    service = Answerer(records, runtime, spec, redact, prices, spool)
+    ledger: Ledger = SteadyLedger(RedisLedger(redis_url), service.metrics.away.inc) if redis_url else OwnLedger()
+    meter = Meter(ledger, spec.limits, spec.reserve_tokens, prices)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -72,13 +85,21 @@ def create_app(
         await warming
         await asyncio.to_thread(service.writer.close)
         await runtime.close()
+        await ledger.close()
 
     async def find_caller(authorization: str) -> ApiKey | None:
         return caller_of(authorization, (await service.routing.get()).keys)
 
     app = FastAPI(title="Sluice gateway", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.answerer = service
-    app.add_middleware(Entrance, find_caller=find_caller, max_body_bytes=spec.max_body_bytes)
+    app.add_middleware(
+        Entrance,
+        find_caller=find_caller,
+        meter=meter,
+        max_body_bytes=spec.max_body_bytes,
+        max_depth=spec.http.max_json_depth,
+        refused=lambda code: service.metrics.errors.labels(code).inc(),
+    )
     handle_errors(app, service)
     add_routes(app)
     return app
@@ -125,7 +146,10 @@ def serve(host: str, port: int) -> None:
     spec = policy().section("gateway", GatewaySpec)
     redact = personal_data(policy().section("guards", GuardPolicy)).redact
     records = Records.open(settings().database_url)
-    app = create_app(records, Runtime(_build(records)), spec, redact, _spool(spec, port))
+    prices = policy().section("cost", CostSpec).tokens if "cost" in policy().sections else TokenPrices()
+    redis_url = settings().redis_url.get_secret_value()
+    spool = _spool(spec, port)
+    app = create_app(records, Runtime(_build(records)), spec, redact, prices=prices, redis_url=redis_url, spool=spool)
     drain = int(spec.request_timeout_s) + 1
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=drain, access_log=False)
     uvicorn.Server(config).run(sockets=[listener])

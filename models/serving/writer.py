@@ -44,7 +44,8 @@ def to_trace(answer: Answer, assignment: Assignment, asked: Ask, created: float)
         arm=assignment.arm,
         rollout=assignment.rollout,
         session=asked.session_digest,
-        request_key=asked.request_key or None,
+        request_key=_kept_key(answer, asked),
+        body_digest=asked.body_digest,
         question=answer.question,
         answer=answer.answer,
         refused=answer.refused,
@@ -72,6 +73,11 @@ def to_trace(answer: Answer, assignment: Assignment, asked: Ask, created: float)
 
 def _ignore(_: int) -> None:
     """For writers whose losses nobody counts."""
+
+
+def _kept_key(answer: Answer, asked: Ask) -> str | None:
+    """A caller that sends a request again shall not get the failure of the first time."""
+    return None if answer.error and asked.body_digest else asked.request_key or None
 
 
 class TraceWriter:

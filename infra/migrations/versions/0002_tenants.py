@@ -19,7 +19,7 @@ def _columns() -> dict[str, list[sa.Column[Any]]]:
             sa.Column("limits", sa.JSON(), nullable=False, server_default="{}"),
         ],
         "traces": [
-            sa.Column("tenant", sa.String(length=64), nullable=False, server_default=""),
+            sa.Column("tenant", sa.String(length=64), nullable=False, server_default="default"),
             sa.Column("caller", sa.String(length=16), nullable=False, server_default=""),
             sa.Column("path", sa.String(length=16), nullable=False, server_default="answers"),
             sa.Column("cost", sa.Float(), nullable=False, server_default="0"),
@@ -28,6 +28,7 @@ def _columns() -> dict[str, list[sa.Column[Any]]]:
             sa.Column("tools", sa.JSON(), nullable=False, server_default="[]"),
             sa.Column("urgent", sa.Boolean(), nullable=False, server_default=sa.false()),
             sa.Column("left_out", sa.Boolean(), nullable=False, server_default=sa.false()),
+            sa.Column("body_digest", sa.String(length=64), nullable=False, server_default=""),
         ],
         "feedback": [sa.Column("exported", sa.Boolean(), nullable=False, server_default=sa.false())],
     }
