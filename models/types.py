@@ -115,8 +115,8 @@ class ToolCall(_Frozen):
     id: str
     name: str
     arguments: dict[str, Any]
-    outcome: Literal["proposed", "done", "refused", "failed"]
-    """proposed: it waits for the user's confirmation."""
+    outcome: Literal["proposed", "done", "refused", "failed", "returned"]
+    """proposed: it waits for the user's confirmation. returned: it is the client's own tool, and goes to the client."""
     detail: str = ""
     """Why it was refused or failed; empty otherwise."""
 

@@ -13,6 +13,7 @@ from infra.errors import InputError, SluiceError
 from infra.records import Records, Trace
 from infra.settings import Spec
 from infra.spool import Spool
+from models.answering.chat import Chat
 from models.answering.pipeline import new_trace_id
 from models.serving.asks import Ask, Begun, Outcome
 from models.serving.entrance import Admission, KeyedLocks, too_late
@@ -22,7 +23,7 @@ from models.serving.runtime import Runtime
 from models.serving.traffic import Assignment, Routing, RoutingCache, assign, forced
 from models.serving.wire import ApiError
 from models.serving.writer import Redact, TraceWriter, to_trace
-from models.types import Answer, Citation, GuardEvent
+from models.types import Answer, Citation, GuardEvent, ToolCall
 
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -88,6 +89,7 @@ class Metrics:
 def stored_answer(row: Trace) -> Outcome:
     """The answer as the records keep it (redacted)."""
     passages = tuple(Citation.model_validate(passage) for passage in row.passages)
+    calls = [ToolCall.model_validate(call) for call in row.tools]
     answer = Answer(
         question=row.question,
         answer=row.answer,
@@ -103,6 +105,9 @@ def stored_answer(row: Trace) -> Outcome:
         completion_tokens=row.completion_tokens,
         cached_tokens=row.cached_tokens,
         error=row.error,
+        path="chat" if row.path == "chat" else "answers",
+        tools=tuple(calls),
+        finish_reason="tool_calls" if any(call.outcome == "returned" for call in calls) else "stop",
     )
     return Outcome(answer, Assignment(row.release, row.arm, row.rollout))
 
@@ -190,7 +195,10 @@ class Answerer:
                 async with asyncio.timeout(min(asked.left_s, self.spec.request_timeout_s)):
                     pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])
                     asked.usage.begun = True
-                    events = pipeline.stream(asked.question, frozenset(asked.caller.access), trace_id)
+                    if asked.talk is not None:
+                        events = Chat(pipeline).stream(asked.talk, trace_id)
+                    else:
+                        events = pipeline.stream(asked.question, frozenset(asked.caller.access), trace_id)
                     async with aclosing(events):
                         async for event in events:
                             if isinstance(event, str):
@@ -199,7 +207,8 @@ class Answerer:
                                 answer = self._priced(event)
             except InputError as error:
                 failure, asked.usage.begun = "", False
-                raise ApiError(422, "invalid_question", str(error), param="question") from error
+                field = "question" if asked.talk is None else "messages"
+                raise ApiError(422, "invalid_question", str(error), param=field) from error
             except TimeoutError as error:
                 failure = "timeout"
                 raise too_late() from error

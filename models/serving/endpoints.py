@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from infra.errors import InputError, SluiceError, TryAgainError
 from infra.records import ApiKey
 from infra.store import text_digest
+from models.answering.chat import Talk
 from models.serving.answerer import Answerer
 from models.serving.asks import Ask, Begun, Outcome, Usage
 from models.serving.event_stream import ClientGoneError, EventStream, while_connected
@@ -33,6 +34,7 @@ from models.serving.wire import (
 
 LOG = logging.getLogger("sluice.gateway")
 MODEL = "sluice"
+CHAT = "sluice-chat"
 CLIENT_LEFT = 499
 """Nobody reads it; the number is nginx's."""
 Events = AsyncGenerator[Begun | str | Outcome]
@@ -99,7 +101,9 @@ class Headed:
         wait = longest if x_sluice_deadline_ms is None else min(longest, x_sluice_deadline_ms / 1000)
         self._deadline = time.monotonic() + wait
 
-    def ask(self, question: str, body: BaseModel, *, session: str | None = None, release: str = "") -> Ask:
+    def ask(
+        self, question: str, body: BaseModel, *, session: str | None = None, release: str = "", talk: Talk | None = None
+    ) -> Ask:
         """The request behind a body."""
         request_key, digest = self._request_key, ""
         if self._idempotency_key:
@@ -108,7 +112,15 @@ class Headed:
             request_key = text_digest(own)
             digest = text_digest(f"{own}\0{body.model_dump_json()}")
         return Ask(
-            question, self.caller, session, release or self.release, request_key, digest, self._deadline, self.usage
+            question,
+            self.caller,
+            session,
+            release or self.release,
+            request_key,
+            digest,
+            self._deadline,
+            self.usage,
+            talk,
         )
 
 
@@ -119,17 +131,22 @@ async def _chat(body: ChatRequest, request: Request, service: Service, headed: A
     """POST /v1/chat/completions."""
     if not body.question.strip():
         raise ApiError(422, "no_question", "The last user message is the question; there is none.", param="messages")
-    release = ""
-    if body.model != MODEL:
+    release, talk = "", None
+    if body.model == CHAT:
+        try:
+            talk = body.talk()
+        except InputError as error:
+            raise ApiError(422, "invalid_request", str(error), param=str(error).partition(":")[0]) from error
+    elif body.model != MODEL:
         if headed.caller.role != "operator" or body.model not in (await service.routing.get()).placements:
-            raise ApiError(404, "model_not_found", f"The model is called {MODEL!r}.", param="model")
+            raise ApiError(404, "model_not_found", f"The models are {MODEL!r} and {CHAT!r}.", param="model")
         release = body.model
-    ask = headed.ask(body.question, body, session=body.user, release=release)
+    ask = headed.ask(body.question, body, session=body.user, release=release, talk=talk)
     if not body.stream:
         answer = (await _waited(request, service.ask(ask))).answer
         return JSONResponse(chat_body(answer, body.model), headers=headers(answer.release, answer.trace_id))
     include_usage = body.stream_options is not None and body.stream_options.include_usage
-    return await _streamed(service.stream(ask), body.model, include_usage)
+    return await _streamed(request, service.stream(ask), body.model, include_usage)
 
 
 async def _waited(request: Request, work: Coroutine[Any, Any, Outcome]) -> Outcome:
@@ -139,13 +156,14 @@ async def _waited(request: Request, work: Coroutine[Any, Any, Outcome]) -> Outco
     raise AssertionError("returned or raised")
 
 
-async def _streamed(events: Events, model: str, include_usage: bool) -> Response:
+async def _streamed(request: Request, events: Events, model: str, include_usage: bool) -> Response:
     """Server-sent events. What fails before the first text is an HTTP error; later, an error event ends the stream."""
     try:
-        first = await anext(events)
-        begun = Begun(first.assignment, first.answer.trace_id) if isinstance(first, Outcome) else first
-        if isinstance(first, Begun):
+        async with while_connected(request.receive):
             first = await anext(events)
+            begun = Begun(first.assignment, first.answer.trace_id) if isinstance(first, Outcome) else first
+            if isinstance(first, Begun):
+                first = await anext(events)
     except BaseException:
         await events.aclose()
         raise
@@ -175,7 +193,7 @@ async def _answers(body: AnswerRequest, request: Request, service: Service, head
 
 async def _models(caller: Caller, service: Service) -> dict[str, Any]:
     """GET /v1/models: operators also see the releases they may name."""
-    names = [MODEL]
+    names = [MODEL, CHAT]
     if caller.role == "operator":
         names += sorted((await service.routing.get()).placements)
     return {

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from indexes.types import Embedder
 from infra.cost import CostSpec, TokenPrices
 from infra.errors import SetupError, SluiceError, TryAgainError
+from infra.logs import log_in_lines
 from infra.records import ApiKey, Records
 from infra.settings import be_quiet, policy, settings
 from infra.spool import Spool
@@ -27,6 +28,7 @@ from models.serving.entrance import Entrance
 from models.serving.keys import caller as caller_of
 from models.serving.limits import Ledger, OwnLedger
 from models.serving.meter import Meter
+from models.serving.protocol import limited
 from models.serving.redis_ledger import RedisLedger, SteadyLedger
 from models.serving.runtime import ReleaseBuilder, Runtime
 from models.serving.writer import Redact
@@ -151,7 +153,14 @@ def serve(host: str, port: int) -> None:
     spool = _spool(spec, port)
     app = create_app(records, Runtime(_build(records)), spec, redact, prices=prices, redis_url=redis_url, spool=spool)
     drain = int(spec.request_timeout_s) + 1
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=drain, access_log=False)
+    config = uvicorn.Config(
+        app,
+        http=limited(spec.http),
+        log_config=None,
+        log_level="warning",
+        timeout_graceful_shutdown=drain,
+        access_log=False,
+    )
     uvicorn.Server(config).run(sockets=[listener])
     records.close()
 
@@ -162,7 +171,7 @@ def main() -> int:
     parser.add_argument("--host", default=settings().host)
     parser.add_argument("--port", type=int, default=settings().gateway_port)
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_in_lines(logging.INFO)
     be_quiet()
     try:
         serve(given.host, given.port)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import httptools
 import orjson
 
-WORDS = "The appeal period is fourteen days from the date on the bill , so write to us soon .".split(" ")
+WORDS = "The appeal period is fourteen days from the date on the bill , so write to us soon .".split()  # noqa: SIM905
 USAGE = {"prompt_tokens": 24, "completion_tokens": len(WORDS), "total_tokens": 24 + len(WORDS)}
 HEAD = {"id": "chatcmpl-0123456789abcdef", "created": 1, "model": "instant"}
 

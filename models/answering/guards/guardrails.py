@@ -83,3 +83,8 @@ class Guards:
         if any(event.action == "block" for event in events):
             return Verdict(answer=refusal, cited=(), refused=True, events=tuple(events))
         return Verdict(answer=answer, cited=cited, refused=False, events=tuple(events))
+
+    def free(self, text: str) -> list[GuardEvent]:
+        """What the output guards say of a text that goes by no passages."""
+        events = output_events(self.policy, text, text, (), (), self._kinds(text))
+        return [event for event in events if event.guard != "citation"]
