@@ -54,8 +54,9 @@ def _is_token(choice: dict[str, Any]) -> bool:
 class _Connection(asyncio.Protocol):
     """One kept-alive connection, one request at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, needs_done: bool = True) -> None:
         self.is_open = False
+        self._needs_done = needs_done
         self.answered = 0
         self.reply = Reply()
         self.heard = False
@@ -126,6 +127,7 @@ class _Connection(asyncio.Protocol):
             self.reply.ended_at, self.reply.is_done = self._now, True
             self._end("")
         else:
+            self.reply.is_done = self.reply.is_done or not self._needs_done
             self._end("" if self.reply.is_done else "stream: it ended without [DONE]")
 
     def _event(self, data: bytes) -> None:
@@ -158,8 +160,9 @@ class _Connection(asyncio.Protocol):
 class LoadClient:
     """Keeps as many connections to one server as there are requests in flight. `base_url` with or without `/v1`."""
 
-    def __init__(self, base_url: str, api_key: str = "") -> None:
-        """Raises: InputError for an address that is none."""
+    def __init__(self, base_url: str, api_key: str = "", *, needs_done: bool = True) -> None:
+        """`needs_done`: a stream that ends without `[DONE]` is an error. Raises: InputError for a wrong address."""
+        self._needs_done = needs_done
         parts = urlsplit(base_url.rstrip("/").removesuffix("/v1"))
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InputError(f"{base_url!r}: not an address of a server; write http://host:port or https://host")
@@ -215,5 +218,7 @@ class LoadClient:
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(_Connection, self._host, self._port, ssl=self._tls)
+        _, connection = await loop.create_connection(
+            lambda: _Connection(self._needs_done), self._host, self._port, ssl=self._tls
+        )
         return connection

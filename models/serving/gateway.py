@@ -127,7 +127,7 @@ def _spool(spec: GatewaySpec, port: int) -> Spool:
     return Spool(settings().home / "spool" / f"gateway-{port}", most)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A bound socket. Raises SetupError when the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -142,9 +142,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def serve(host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT: then nothing new is taken, requests in flight are answered, traces are flushed."""
-    import uvicorn
-
-    listener = _listen(host, port)
+    listener = listen(host, port)
     spec = policy().section("gateway", GatewaySpec)
     redact = personal_data(policy().section("guards", GuardPolicy)).redact
     records = Records.open(settings().database_url)
@@ -152,6 +150,14 @@ def serve(host: str, port: int) -> None:
     redis_url = settings().redis_url.get_secret_value()
     spool = _spool(spec, port)
     app = create_app(records, Runtime(_build(records)), spec, redact, prices=prices, redis_url=redis_url, spool=spool)
+    run_app(app, spec, listener)
+    records.close()
+
+
+def run_app(app: FastAPI, spec: GatewaySpec, listener: socket.socket) -> None:
+    """Serve an app on a bound socket until SIGTERM or SIGINT."""
+    import uvicorn
+
     drain = int(spec.request_timeout_s) + 1
     config = uvicorn.Config(
         app,
@@ -162,7 +168,6 @@ def serve(host: str, port: int) -> None:
         access_log=False,
     )
     uvicorn.Server(config).run(sockets=[listener])
-    records.close()
 
 
 def main() -> int:
