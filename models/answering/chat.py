@@ -11,7 +11,6 @@ from typing import Any
 import orjson
 
 from infra.errors import InputError, SluiceError, TryAgainError
-from models.answering.guards.guardrails import Guards
 from models.answering.guards.policy import Verdict
 from models.answering.pipeline import Pipeline, Trail, new_trace_id
 from models.answering.schemas import violation
@@ -124,7 +123,7 @@ class Chat:
             if call is not None:
                 verdict, finish = Verdict(answer="", cited=(), refused=False), "tool_calls"
             elif allowed:
-                guard = Held(self._guards, refusal)
+                guard = self._guards.output.plain(refusal, whole=True)
                 async with aclosing(self._write(trail, talk, messages, spent)) as pieces:
                     async for piece in pieces:
                         if text := guard.push(piece):
@@ -221,28 +220,6 @@ class Chat:
                     first_token_s=first,
                     finish_reason=spent.finish,
                 )
-
-
-class Held:
-    """The output guards of one message: its text waits until they have seen all of it."""
-
-    def __init__(self, guards: Guards, refusal: str) -> None:
-        self._guards = guards
-        self._refusal = refusal
-        self._parts: list[str] = []
-
-    def push(self, text: str) -> str:
-        """Take text of the model; what may leave now."""
-        self._parts.append(text)
-        return ""
-
-    def end(self) -> Verdict:
-        """What goes out for all of it."""
-        text = "".join(self._parts)
-        events = tuple(self._guards.free(text))
-        if any(event.action == "block" for event in events):
-            return Verdict(answer=self._refusal, cited=(), refused=True, events=events)
-        return Verdict(answer=text, cited=(), refused=False, events=events)
 
 
 @dataclass(slots=True)

@@ -28,8 +28,11 @@ from models.serving.entrance import Entrance
 from models.serving.keys import caller as caller_of
 from models.serving.limits import Ledger, OwnLedger
 from models.serving.meter import Meter
+from models.serving.openapi import describe
+from models.serving.pages import add_pages
 from models.serving.protocol import limited
 from models.serving.redis_ledger import RedisLedger, SteadyLedger
+from models.serving.response_headers import ResponseHeaders
 from models.serving.runtime import ReleaseBuilder, Runtime
 from models.serving.writer import Redact
 
@@ -92,7 +95,13 @@ def create_app(
     async def find_caller(authorization: str) -> ApiKey | None:
         return caller_of(authorization, (await service.routing.get()).keys)
 
-    app = FastAPI(title="Sluice gateway", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Sluice gateway",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name.removeprefix("_"),
+    )
     app.state.answerer = service
     app.add_middleware(
         Entrance,
@@ -102,8 +111,11 @@ def create_app(
         max_depth=spec.http.max_json_depth,
         refused=lambda code: service.metrics.errors.labels(code).inc(),
     )
+    app.add_middleware(ResponseHeaders)
     handle_errors(app, service)
     add_routes(app)
+    add_pages(app)
+    describe(app)
     return app
 
 
