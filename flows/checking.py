@@ -25,6 +25,7 @@ from models.cases import CaseSpec
 from models.quantizing.spec import QuantSpec
 from models.serving.answerer import GatewaySpec
 from models.serving.vllm import EngineSpec
+from models.tracing.spec import TraceSpec
 from models.training.data_spec import DataSpec
 from models.training.difficulty import DifficultySpec
 from models.training.distill_spec import DistillSpec
@@ -33,7 +34,6 @@ from tasks.measuring import AskSpec
 from tasks.releasing import NightSpec
 from tasks.reranking import RerankerSpec
 from tasks.training import ModelSpec
-from tasks.watching import TraceSpec
 
 SECTIONS: dict[str, type[Spec]] = {
     "model": ModelSpec,

@@ -12,6 +12,7 @@ from infra.cost import TokenPrices
 from infra.errors import InputError, SluiceError
 from infra.records import Records, Trace
 from infra.settings import Spec
+from infra.spool import Spool
 from models.answering.chat import Chat
 from models.answering.pipeline import Pipeline, new_trace_id
 from models.answering.tools.port import ToolCaller
@@ -47,6 +48,8 @@ class GatewaySpec(Spec):
     """How old the split between releases may be."""
     trace_queue: int = Field(ge=1)
     """Traces that may wait to be written; more are counted as lost."""
+    trace_spool_mib: float | None = Field(None, gt=0)
+    """Disk for traces while the database is away; what comes beyond it is counted as lost. None: no limit."""
     limits: Limits = Limits()
     """What every key may use, unless it has figures of its own."""
     reserve_tokens: int = Field(0, ge=0)
@@ -125,6 +128,7 @@ class Answerer:
         spec: GatewaySpec,
         redact: Redact,
         prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
+        spool: Spool | None = None,
         tools: Toolbox | None = None,
     ) -> None:
         self.records = records
@@ -137,7 +141,7 @@ class Answerer:
         """Set when the gateway is told to stop: it is not ready any more, and finishes what it has begun."""
         self.metrics = Metrics()
         self.routing = RoutingCache(records, spec.routing_max_age_s)
-        self.writer = TraceWriter(records, redact, spec.trace_queue)
+        self.writer = TraceWriter(records, redact, spec.trace_queue, spool, self.metrics.lost.inc)
         self.admission = Admission(spec.max_in_flight, spec.max_queued, spec.retry_after_s)
         self._locks = KeyedLocks()
 
