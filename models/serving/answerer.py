@@ -1,6 +1,7 @@
 """From a question at the gateway to its answer: assignment, admission, pipeline, trace; a request key only once."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -18,6 +19,7 @@ from models.answering.chat import Chat
 from models.answering.pipeline import Pipeline, new_trace_id
 from models.answering.tools.port import ToolCaller
 from models.answering.tools.toolbox import Toolbox
+from models.serving.anomaly import AnomalySpec, TokenWatch
 from models.serving.asks import Ask, Begun, Outcome
 from models.serving.entrance import Admission, KeyedLocks, too_late
 from models.serving.limits import Limits
@@ -28,6 +30,7 @@ from models.serving.wire import ApiError
 from models.serving.writer import Redact, TraceWriter, to_trace
 from models.types import Answer, Citation, GuardEvent, ToolCall
 
+LOG = logging.getLogger("sluice.gateway")
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -57,6 +60,8 @@ class GatewaySpec(Spec):
     """Tokens that are counted for a request, beside those of its body, until its true figure is known."""
     max_embedding_inputs: int = Field(2048, ge=1, le=2048)
     """Texts in one request for embeddings; 2,048 is OpenAI's own bound."""
+    anomaly: AnomalySpec | None = None
+    """When the token use of a key is reported as unlike its past; None: never."""
     http: HttpSpec = HttpSpec()
     """What a connection may do."""
 
@@ -147,6 +152,7 @@ class Answerer:
         self.routing = RoutingCache(records, spec.routing_max_age_s)
         self.writer = TraceWriter(records, redact, spec.trace_queue, spool, self.metrics.lost.inc)
         self.admission = Admission(spec.max_in_flight, spec.max_queued, spec.retry_after_s)
+        self.watch = TokenWatch(spec.anomaly) if spec.anomaly else None
         self._locks = KeyedLocks()
 
     async def ask(self, asked: Ask) -> Outcome:
@@ -213,7 +219,7 @@ class Answerer:
                             if isinstance(event, str):
                                 yield event
                             else:
-                                answer = self._priced(event)
+                                answer = self._reckoned(event, asked)
             except InputError as error:
                 failure, asked.usage.begun = "", False
                 field = "question" if asked.talk is None else "messages"
@@ -256,10 +262,20 @@ class Answerer:
             async for event in events:
                 yield event
 
-    def _priced(self, answer: Answer) -> Answer:
-        """The answer with its cost."""
+    def _reckoned(self, answer: Answer, asked: Ask) -> Answer:
+        """The answer with its cost, and with an event where it showed that its key is used unlike before."""
         cost = self.prices.of(answer.prompt_tokens, answer.cached_tokens, answer.completion_tokens)
-        return answer.model_copy(update={"cost": cost}) if cost else answer
+        events = self.unlike_before(asked, answer.prompt_tokens + answer.completion_tokens)
+        if not cost and not events:
+            return answer
+        return answer.model_copy(update={"cost": cost, "guards": (*answer.guards, *events)})
+
+    def unlike_before(self, asked: Ask, tokens: int) -> tuple[GuardEvent, ...]:
+        """Count the tokens of a request; an event when its key's use has become unlike its past."""
+        if self.watch is None or not self.watch.used(asked.caller.digest, tokens, time.time()):
+            return ()
+        LOG.warning("token use of the key %s is unlike its past", asked.caller.digest[:12])
+        return (GuardEvent(stage="input", guard="token_use", action="flag", detail="unlike this key's past"),)
 
     @staticmethod
     def _failed(question: str, assignment: Assignment, trace_id: str, latency_ms: float, error: str) -> Answer:

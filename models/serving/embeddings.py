@@ -154,12 +154,15 @@ def _note(
     span: Span,
     failure: str,
 ) -> None:
+    events = service.unlike_before(asked, tokens)
     answer = Answer(
         question="", answer="", citations=(), refused=False, release=assignment.release, trace_id=trace_id,
         latency_ms=(span.end_ns - span.start_ns) / 1e6, prompt_tokens=tokens, spans=(span,), error=failure,
-        path="embeddings", cost=service.prices.of(tokens, 0, 0),
+        path="embeddings", cost=service.prices.of(tokens, 0, 0), guards=events,
     )  # fmt: skip
     asked.usage.add(answer)
+    for event in events:
+        service.metrics.guards.labels(event.stage, event.guard, event.action).inc()
     service.metrics.tokens.labels("prompt").inc(tokens)
     if not service.writer.submit(to_trace(answer, assignment, asked, created)):
         service.metrics.lost.inc()
