@@ -91,7 +91,7 @@ class Headed:
         usage: Annotated[Usage, Depends(_usage)],
         x_sluice_release: Annotated[str, Header(pattern="^[0-9a-f]{64}$|^$")] = "",
         x_sluice_request_key: Annotated[str, Header(max_length=128)] = "",
-        x_sluice_deadline_ms: Annotated[int | None, Header(ge=1)] = None,
+        x_sluice_deadline_ms: Annotated[int | None, Header(ge=1, le=86_400_000)] = None,
         idempotency_key: Annotated[str, Header(max_length=255)] = "",
     ) -> None:
         if x_sluice_release or x_sluice_request_key:

@@ -70,7 +70,7 @@ class Entrance:
         headers, path = Headers(scope=scope), scope["path"]
         caller = await self._caller(headers) if path.startswith("/v1/") else None
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._max_body_bytes:
+        if length.isdecimal() and int(length) > self._max_body_bytes:
             raise self._too_large()
         body = await self._body(receive)
         if self._max_depth is not None and deeper_than(body, self._max_depth):

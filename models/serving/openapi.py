@@ -34,6 +34,16 @@ REFUSALS = {
 }
 """What any keyed path may answer beside its own bodies."""
 WAITS = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
+LIMITED = {
+    f"x-ratelimit-{figure}-{what}": {"description": told, "schema": {"type": "string"}}
+    for what in ("requests", "tokens")
+    for figure, told in (
+        ("limit", f"{what.capitalize()} of this key in a minute."),
+        ("remaining", f"{what.capitalize()} that are left."),
+        ("reset", f"Time until all {what} are there again, such as `1.500s`."),
+    )
+}
+"""Headers of a key whose requests or tokens are limited."""
 NAMES = {
     "X-Sluice-Release": {"description": "Digest of the release that answered.", "schema": {"type": "string"}},
     "X-Sluice-Trace": {"description": "Trace id of the answer.", "schema": {"type": "string"}},
@@ -99,7 +109,7 @@ def _add_errors(schema: Json) -> None:
             continue
         operation["security"] = [{"key": []}]
         for status, meaning in REFUSALS.items():
-            waits = {"headers": WAITS} if status in (429, 503) else {}
+            waits = {"headers": WAITS | (LIMITED if status == 429 else {})} if status in (429, 503) else {}
             said[str(status)] = {"description": meaning, "content": content, **waits}
 
 

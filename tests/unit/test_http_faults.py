@@ -148,9 +148,29 @@ async def test_a_deadline_ends_the_engines_work(records: Records) -> None:
         await until_ready(client)
         reply = await client.post("/v1/answers", json=QUESTION, headers=USER | {"x-sluice-deadline-ms": "1000"})
         wrong = await client.post("/v1/answers", json=QUESTION, headers=USER | {"x-sluice-deadline-ms": "-1"})
+        large = await client.post("/v1/answers", json=QUESTION, headers=USER | {"x-sluice-deadline-ms": "9" * 400})
     assert engine.called_off.is_set()
-    assert (reply.status_code, reply.json()["error"]["code"], wrong.status_code) == (504, "timeout", 422)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (504, "timeout")
+    assert (wrong.status_code, large.status_code) == (422, 422)
     assert [row.error for row in records.traces()] == ["timeout"]
+
+
+async def test_a_deadline_holds_in_the_queue(records: Records) -> None:
+    """The second request waits for the place of the first: its time ends there, and the engine never hears of it."""
+    engine = WaitingEngine()
+    app = make_app(records, engine, SPEC.model_copy(update={"max_in_flight": 1}))
+    async with behind_socket(app, PATIENT) as port, calling(port) as client:
+        first = asyncio.create_task(client.post("/v1/answers", json=QUESTION, headers=USER))
+        async with asyncio.timeout(60):
+            await engine.asked_now.wait()
+        engine.asked_now.clear()
+        second = await client.post("/v1/answers", json=QUESTION, headers=USER | {"x-sluice-deadline-ms": "300"})
+        assert app.state.answerer.admission.inside == 1
+        first.cancel()
+        await asyncio.wait([first])
+        async with asyncio.timeout(20):
+            await engine.called_off.wait()
+    assert (second.status_code, engine.asked_now.is_set()) == (504, False)
 
 
 async def test_no_input_forges_a_log_line_or_shows_a_key(records: Records, caplog: pytest.LogCaptureFixture) -> None:
