@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from models.serving.fake import FakeEngine
 from models.serving.gateway import create_app
 from models.serving.protocol import HttpSpec, limited
 from models.serving.runtime import Runtime
-from models.types import Completion, Engine, Message
+from models.types import Engine, Message, Piece
 
 RELEASE = "a" * 64
 USER = {"authorization": "Bearer user-key"}
@@ -39,7 +39,7 @@ class WaitingEngine(FakeEngine):
         super().__init__("14 days [1]")
         self.asked_now, self.called_off = asyncio.Event(), asyncio.Event()
 
-    async def complete(
+    async def pieces(
         self,
         model: str,
         messages: Sequence[Message],
@@ -47,7 +47,8 @@ class WaitingEngine(FakeEngine):
         max_tokens: int,
         temperature: float = 0.0,
         schema: dict[str, Any] | None = None,
-    ) -> Completion:
+        options: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[Piece]:
         """See Engine."""
         self.asked_now.set()
         try:
@@ -55,7 +56,7 @@ class WaitingEngine(FakeEngine):
         except asyncio.CancelledError:
             self.called_off.set()
             raise
-        raise AssertionError("waits for ever")
+        yield Piece()
 
 
 def open_records(folder: Path) -> Records:

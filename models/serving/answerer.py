@@ -75,6 +75,8 @@ class Metrics:
     def answered(self, answer: Answer, arm: str) -> None:
         """Count one answer."""
         outcome = "error" if answer.error else "refused" if answer.refused else "answered"
+        if answer.finish_reason == "content_filter":
+            outcome = "blocked"
         self.answers.labels(arm, outcome).inc()
         self.latency.labels(arm).observe(answer.latency_ms / 1000)
         self.tokens.labels("prompt").inc(answer.prompt_tokens)
@@ -86,7 +88,6 @@ class Metrics:
 def stored_answer(row: Trace) -> Outcome:
     """The answer as the records keep it (redacted)."""
     passages = tuple(Citation.model_validate(passage) for passage in row.passages)
-    calls = [ToolCall.model_validate(call) for call in row.tools]
     answer = Answer(
         question=row.question,
         answer=row.answer,
@@ -103,8 +104,8 @@ def stored_answer(row: Trace) -> Outcome:
         cached_tokens=row.cached_tokens,
         error=row.error,
         path="chat" if row.path == "chat" else "answers",
-        tools=tuple(calls),
-        finish_reason="tool_calls" if any(call.outcome == "returned" for call in calls) else "stop",
+        tools=tuple(ToolCall.model_validate(call) for call in row.tools),
+        finish_reason=row.finish_reason,
     )
     return Outcome(answer, Assignment(row.release, row.arm, row.rollout))
 
@@ -184,7 +185,8 @@ class Answerer:
     async def _run(self, asked: Ask, routing: Routing, assignment: Assignment) -> AsyncGenerator[Begun | str | Outcome]:
         """Answer now and hand the trace to the writer; a request that breaks counts as an error of its arm."""
         trace_id, created, begin = new_trace_id(), time.time(), time.perf_counter()
-        failure, answer = "unexpected failure", None
+        failure, answer, sent = "unexpected failure", None, ""
+        whole = not asked.stream or bool(asked.request_key)
         async with self.admission.place(asked.left_s):
             yield Begun(assignment, trace_id)
             try:
@@ -192,12 +194,14 @@ class Answerer:
                     pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])
                     asked.usage.begun = True
                     if asked.talk is not None:
-                        events = Chat(pipeline).stream(asked.talk, trace_id)
+                        events = Chat(pipeline).stream(asked.talk, trace_id, whole=whole)
                     else:
-                        events = pipeline.stream(asked.question, frozenset(asked.caller.access), trace_id)
+                        access = frozenset(asked.caller.access)
+                        events = pipeline.stream(asked.question, access, trace_id, whole=whole)
                     async with aclosing(events):
                         async for event in events:
                             if isinstance(event, str):
+                                sent += event
                                 yield event
                             else:
                                 answer = self._priced(event)
@@ -216,7 +220,7 @@ class Answerer:
                     asked.usage.add(answer)
                 elif failure:
                     latency_ms = (time.perf_counter() - begin) * 1000
-                    answer = self._failed(asked.question, assignment, trace_id, latency_ms, failure)
+                    answer = self._failed(asked.question, sent, assignment, trace_id, latency_ms, failure)
                 if answer is not None:
                     self._note(answer, to_trace(answer, assignment, asked, created))
         assert answer is not None, "answered or raised"
@@ -228,10 +232,12 @@ class Answerer:
         return answer.model_copy(update={"cost": cost}) if cost else answer
 
     @staticmethod
-    def _failed(question: str, assignment: Assignment, trace_id: str, latency_ms: float, error: str) -> Answer:
+    def _failed(
+        question: str, sent: str, assignment: Assignment, trace_id: str, latency_ms: float, error: str
+    ) -> Answer:
         return Answer(
-            question=question, answer="", citations=(), refused=False, release=assignment.release,
-            trace_id=trace_id, latency_ms=latency_ms, error=error,
+            question=question, answer=sent, citations=(), refused=False, release=assignment.release,
+            trace_id=trace_id, latency_ms=latency_ms, error=error, finish_reason="error",
         )  # fmt: skip
 
     def _note(self, answer: Answer, trace: Trace) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -21,11 +21,11 @@ from models.answering.chat import Talk
 from models.serving.answerer import Answerer
 from models.serving.asks import Ask, Begun, Outcome, Usage
 from models.serving.event_stream import ClientGoneError, EventStream, while_connected
+from models.serving.streams import AnswerStream, ChatStream, Stream
 from models.serving.wire import (
     AnswerRequest,
     ApiError,
     ChatRequest,
-    ChatStream,
     FeedbackRequest,
     answer_body,
     chat_body,
@@ -102,7 +102,14 @@ class Headed:
         self._deadline = time.monotonic() + wait
 
     def ask(
-        self, question: str, body: BaseModel, *, session: str | None = None, release: str = "", talk: Talk | None = None
+        self,
+        question: str,
+        body: BaseModel,
+        *,
+        session: str | None = None,
+        release: str = "",
+        talk: Talk | None = None,
+        stream: bool = False,
     ) -> Ask:
         """The request behind a body."""
         request_key, digest = self._request_key, ""
@@ -121,6 +128,7 @@ class Headed:
             self._deadline,
             self.usage,
             talk,
+            stream,
         )
 
 
@@ -141,12 +149,14 @@ async def _chat(body: ChatRequest, request: Request, service: Service, headed: A
         if headed.caller.role != "operator" or body.model not in (await service.routing.get()).placements:
             raise ApiError(404, "model_not_found", f"The models are {MODEL!r} and {CHAT!r}.", param="model")
         release = body.model
-    ask = headed.ask(body.question, body, session=body.user, release=release, talk=talk)
+    ask = headed.ask(body.question, body, session=body.user, release=release, talk=talk, stream=body.stream)
     if not body.stream:
         answer = (await _waited(request, service.ask(ask))).answer
         return JSONResponse(chat_body(answer, body.model), headers=headers(answer.release, answer.trace_id))
     include_usage = body.stream_options is not None and body.stream_options.include_usage
-    return await _streamed(request, service.stream(ask), body.model, include_usage)
+    return await _streamed(
+        request, service.stream(ask), lambda trace_id: ChatStream(body.model, trace_id, include_usage)
+    )
 
 
 async def _waited(request: Request, work: Coroutine[Any, Any, Outcome]) -> Outcome:
@@ -156,7 +166,7 @@ async def _waited(request: Request, work: Coroutine[Any, Any, Outcome]) -> Outco
     raise AssertionError("returned or raised")
 
 
-async def _streamed(request: Request, events: Events, model: str, include_usage: bool) -> Response:
+async def _streamed(request: Request, events: Events, form: Callable[[str], Stream]) -> Response:
     """Server-sent events. What fails before the first text is an HTTP error; later, an error event ends the stream."""
     try:
         async with while_connected(request.receive):
@@ -168,11 +178,10 @@ async def _streamed(request: Request, events: Events, model: str, include_usage:
         await events.aclose()
         raise
     assert isinstance(begun, Begun), "a stream begins with who answers"
-    wire = ChatStream(model, begun.trace_id, include_usage)
-    return EventStream(_lines(first, events, wire), headers(begun.assignment.release, begun.trace_id))
+    return EventStream(_lines(first, events, form(begun.trace_id)), headers(begun.assignment.release, begun.trace_id))
 
 
-async def _lines(first: Begun | str | Outcome, events: Events, wire: ChatStream) -> AsyncGenerator[str]:
+async def _lines(first: Begun | str | Outcome, events: Events, wire: Stream) -> AsyncGenerator[str]:
     async with aclosing(events):
         try:
             for line in wire.lines(first):
@@ -186,7 +195,10 @@ async def _lines(first: Begun | str | Outcome, events: Events, wire: ChatStream)
 
 async def _answers(body: AnswerRequest, request: Request, service: Service, headed: Asked) -> Response:
     """POST /v1/answers."""
-    outcome = await _waited(request, service.ask(headed.ask(body.question, body, session=body.session)))
+    ask = headed.ask(body.question, body, session=body.session, stream=body.stream)
+    if body.stream:
+        return await _streamed(request, service.stream(ask), lambda _: AnswerStream())
+    outcome = await _waited(request, service.ask(ask))
     answer = outcome.answer
     return JSONResponse(answer_body(answer, outcome.assignment), headers=headers(answer.release, answer.trace_id))
 

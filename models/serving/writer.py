@@ -52,6 +52,7 @@ def to_trace(answer: Answer, assignment: Assignment, asked: Ask, created: float)
         engine=answer.engine,
         cache=answer.cache,
         tools=[call.model_dump() for call in answer.tools],
+        finish_reason=answer.finish_reason,
     )
 
 
