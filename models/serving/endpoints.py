@@ -7,9 +7,10 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Annotated, Any
 
+import orjson
 from fastapi import Depends, FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -20,8 +21,15 @@ from infra.store import text_digest
 from models.answering.chat import Talk
 from models.serving.answerer import Answerer
 from models.serving.asks import Ask, Begun, Outcome, Usage
+from models.serving.bodies import AnswerBody, ChatBody, FeedbackBody, HealthBody, ModelsBody, ReadyBody, TraceBody
+from models.serving.embeddings import EmbeddingBody, EmbeddingRequest, embed, embeddings_body
 from models.serving.event_stream import ClientGoneError, EventStream, while_connected
+<<<<<<< HEAD
 from models.serving.streams import AnswerStream, ChatStream, Stream
+=======
+from models.serving.openapi import Replies, replies
+from models.serving.response_headers import SAFE
+>>>>>>> main
 from models.serving.wire import (
     AnswerRequest,
     ApiError,
@@ -35,6 +43,7 @@ from models.serving.wire import (
 LOG = logging.getLogger("sluice.gateway")
 MODEL = "sluice"
 CHAT = "sluice-chat"
+CHAT_EVENTS = "With `stream: true`: OpenAI's chunks as `data:` lines, then `data: [DONE]`, or an error that ends them."
 CLIENT_LEFT = 499
 """Nobody reads it; the number is nginx's."""
 Events = AsyncGenerator[Begun | str | Outcome]
@@ -136,7 +145,7 @@ Asked = Annotated[Headed, Depends()]
 
 
 async def _chat(body: ChatRequest, request: Request, service: Service, headed: Asked) -> Response:
-    """POST /v1/chat/completions."""
+    """POST /v1/chat/completions: an answer in OpenAI's form, streamed or not."""
     if not body.question.strip():
         raise ApiError(422, "no_question", "The last user message is the question; there is none.", param="messages")
     release, talk = "", None
@@ -193,18 +202,37 @@ async def _lines(first: Begun | str | Outcome, events: Events, wire: Stream) -> 
             yield wire.failed(error)
 
 
+async def _embeddings(body: EmbeddingRequest, request: Request, service: Service, headed: Asked) -> Response:
+    """POST /v1/embeddings: vectors by the encoder of the live release, canary or not, so that they stay comparable."""
+    release = ""
+    if body.model != MODEL:
+        if headed.caller.role != "operator" or body.model not in (await service.routing.get()).placements:
+            raise ApiError(404, "model_not_found", f"The model is called {MODEL!r}.", param="model")
+        release = body.model
+    ask = headed.ask("", body, release=release)
+    async with while_connected(request.receive):
+        made = await embed(service, ask, body)
+    content = orjson.dumps(embeddings_body(made, body), option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(content, headers=headers(made.release, made.trace_id), media_type="application/json")
+
+
 async def _answers(body: AnswerRequest, request: Request, service: Service, headed: Asked) -> Response:
+<<<<<<< HEAD
     """POST /v1/answers."""
     ask = headed.ask(body.question, body, session=body.session, stream=body.stream)
     if body.stream:
         return await _streamed(request, service.stream(ask), lambda _: AnswerStream())
     outcome = await _waited(request, service.ask(ask))
+=======
+    """POST /v1/answers: a grounded answer with its sources."""
+    outcome = await _waited(request, service.ask(headed.ask(body.question, body, session=body.session)))
+>>>>>>> main
     answer = outcome.answer
     return JSONResponse(answer_body(answer, outcome.assignment), headers=headers(answer.release, answer.trace_id))
 
 
 async def _models(caller: Caller, service: Service) -> dict[str, Any]:
-    """GET /v1/models: operators also see the releases they may name."""
+    """GET /v1/models: what can be named as model; operators also see the releases."""
     names = [MODEL, CHAT]
     if caller.role == "operator":
         names += sorted((await service.routing.get()).placements)
@@ -215,7 +243,7 @@ async def _models(caller: Caller, service: Service) -> dict[str, Any]:
 
 
 async def _feedback(body: FeedbackRequest, caller: Caller, service: Service) -> dict[str, Any]:
-    """POST /v1/feedback."""
+    """POST /v1/feedback: a thumb for an answer, perhaps with a correction and a reason."""
     await service.wait_stored(body.trace_id)
     try:
         await asyncio.to_thread(
@@ -234,7 +262,7 @@ async def _feedback(body: FeedbackRequest, caller: Caller, service: Service) -> 
 
 
 async def _trace(trace_id: str, caller: Operator, service: Service) -> dict[str, Any]:
-    """GET /v1/traces/{id}: waits until the trace is in the database."""
+    """GET /v1/traces/{trace_id}: all that was recorded of a request, for operators."""
     await service.wait_stored(trace_id)
     row = await asyncio.to_thread(service.records.trace, trace_id)
     if row is None or row.tenant != caller.tenant:
@@ -264,7 +292,7 @@ async def _ready(service: Service, release: str = "") -> Response:
 
 
 async def _metrics(service: Service) -> Response:
-    """GET /metrics."""
+    """GET /metrics: figures for Prometheus."""
     service.metrics.inside.set(service.admission.inside)
     service.metrics.backlog.set(service.writer.backlog)
     return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
@@ -303,7 +331,9 @@ def handle_errors(app: FastAPI, service: Answerer) -> None:
 
     async def unexpected(request: Request, error: Exception) -> Response:
         LOG.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
-        return _reply(service, ApiError(500, "internal_error", "The gateway failed; the operator's log says why."))
+        reply = ApiError(500, "internal_error", "The gateway failed; the operator's log says why.")
+        reply.headers |= SAFE  # it is sent from outside the middleware
+        return _reply(service, reply)
 
     app.add_exception_handler(ApiError, known)
     app.add_exception_handler(RequestValidationError, invalid)
@@ -315,11 +345,21 @@ def handle_errors(app: FastAPI, service: Answerer) -> None:
 
 def add_routes(app: FastAPI) -> None:
     """Every path of the gateway. `app.state.answerer` is the service behind them."""
-    app.add_api_route("/v1/chat/completions", _chat, methods=["POST"], response_model=None)
-    app.add_api_route("/v1/answers", _answers, methods=["POST"], response_model=None)
-    app.add_api_route("/v1/models", _models, methods=["GET"])
-    app.add_api_route("/v1/feedback", _feedback, methods=["POST"])
-    app.add_api_route("/v1/traces/{trace_id}", _trace, methods=["GET"])
-    app.add_api_route("/health", _health, methods=["GET"])
-    app.add_api_route("/ready", _ready, methods=["GET"], response_model=None)
-    app.add_api_route("/metrics", _metrics, methods=["GET"], response_model=None)
+    chat = replies(ChatBody, stream=CHAT_EVENTS, named=True)
+    app.add_api_route("/v1/chat/completions", _chat, methods=["POST"], response_model=None, responses=chat)
+    answer = replies(AnswerBody, named=True)
+    app.add_api_route("/v1/answers", _answers, methods=["POST"], response_model=None, responses=answer)
+    vectors = replies(EmbeddingBody, named=True)
+    app.add_api_route("/v1/embeddings", _embeddings, methods=["POST"], response_model=None, responses=vectors)
+    app.add_api_route("/v1/models", _models, methods=["GET"], response_model=None, responses=replies(ModelsBody))
+    app.add_api_route("/v1/feedback", _feedback, methods=["POST"], response_model=None, responses=replies(FeedbackBody))
+    app.add_api_route(
+        "/v1/traces/{trace_id}", _trace, methods=["GET"], response_model=None, responses=replies(TraceBody)
+    )
+    app.add_api_route("/health", _health, methods=["GET"], response_model=None, responses=replies(HealthBody))
+    ready = replies(ReadyBody) | {503: {"model": ReadyBody, "description": "It cannot answer now."}}
+    app.add_api_route("/ready", _ready, methods=["GET"], response_model=None, responses=ready)
+    metrics: Replies = {
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus metrics."}
+    }
+    app.add_api_route("/metrics", _metrics, methods=["GET"], response_class=PlainTextResponse, responses=metrics)
