@@ -203,23 +203,13 @@ class Answerer:
         """Answer now and hand the trace to the writer; a request that breaks counts as an error of its arm."""
         trace_id, created, begin = new_trace_id(), time.time(), time.perf_counter()
         failure, answer, sent = "unexpected failure", None, ""
-        whole = not asked.stream or bool(asked.request_key)
         async with self.admission.place(asked.left_s):
             yield Begun(assignment, trace_id)
             try:
                 async with asyncio.timeout(min(asked.left_s, self.spec.request_timeout_s)):
                     pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])
                     asked.usage.begun = True
-<<<<<<< HEAD
-                    if asked.talk is not None:
-                        events = Chat(pipeline).stream(asked.talk, trace_id, whole=whole)
-                    else:
-                        access = frozenset(asked.caller.access)
-                        events = pipeline.stream(asked.question, access, trace_id, whole=whole)
-                    async with aclosing(events):
-=======
                     async with aclosing(self._worked_on(pipeline, asked, trace_id)) as events:
->>>>>>> main
                         async for event in events:
                             if isinstance(event, str):
                                 sent += event
@@ -260,10 +250,11 @@ class Answerer:
             if (done := await self.tools.answer(pipeline, asked.question, caller, trace_id, path)) is not None:
                 yield done
                 return
+        whole = not asked.stream or bool(asked.request_key)
         if asked.talk is not None:
-            events = Chat(pipeline).stream(asked.talk, trace_id)
+            events = Chat(pipeline).stream(asked.talk, trace_id, whole=whole)
         else:
-            events = pipeline.stream(asked.question, access, trace_id)
+            events = pipeline.stream(asked.question, access, trace_id, whole=whole)
         async with aclosing(events):
             async for event in events:
                 yield event

@@ -24,12 +24,9 @@ from models.serving.asks import Ask, Begun, Outcome, Usage
 from models.serving.bodies import AnswerBody, ChatBody, FeedbackBody, HealthBody, ModelsBody, ReadyBody, TraceBody
 from models.serving.embeddings import EmbeddingBody, EmbeddingRequest, embed, embeddings_body
 from models.serving.event_stream import ClientGoneError, EventStream, while_connected
-<<<<<<< HEAD
-from models.serving.streams import AnswerStream, ChatStream, Stream
-=======
 from models.serving.openapi import Replies, replies
 from models.serving.response_headers import SAFE
->>>>>>> main
+from models.serving.streams import AnswerStream, ChatStream, Stream
 from models.serving.wire import (
     AnswerRequest,
     ApiError,
@@ -217,16 +214,11 @@ async def _embeddings(body: EmbeddingRequest, request: Request, service: Service
 
 
 async def _answers(body: AnswerRequest, request: Request, service: Service, headed: Asked) -> Response:
-<<<<<<< HEAD
-    """POST /v1/answers."""
+    """POST /v1/answers: a grounded answer with its sources."""
     ask = headed.ask(body.question, body, session=body.session, stream=body.stream)
     if body.stream:
         return await _streamed(request, service.stream(ask), lambda _: AnswerStream())
     outcome = await _waited(request, service.ask(ask))
-=======
-    """POST /v1/answers: a grounded answer with its sources."""
-    outcome = await _waited(request, service.ask(headed.ask(body.question, body, session=body.session)))
->>>>>>> main
     answer = outcome.answer
     return JSONResponse(answer_body(answer, outcome.assignment), headers=headers(answer.release, answer.trace_id))
 
