@@ -113,7 +113,9 @@ class Pipeline:
         self.spec = spec
         self.count_tokens = count_tokens
         self.embedder = embedder
-        self._pattern = pattern_for(spec.search, retriever, spec.patterns, Writer(engine, model, self.prompt, count_tokens))
+        self._pattern = pattern_for(
+            spec.search, retriever, spec.patterns, Writer(engine, model, self.prompt, count_tokens)
+        )
 
     async def answer(self, question: str, access: frozenset[str], trace_id: str | None = None) -> Answer:
         """Answer from what a caller with these access labels may see.

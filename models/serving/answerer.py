@@ -270,7 +270,7 @@ class Answerer:
     ) -> Answer:
         return Answer(
             question=question, answer=sent, citations=(), refused=False, release=assignment.release,
-            trace_id=trace_id, latency_ms=latency_ms, error=error, finish_reason="error",
+            trace_id=trace_id, latency_ms=latency_ms, error=error, finish_reason="error" if sent else "stop",
         )  # fmt: skip
 
     def _note(self, answer: Answer, trace: Trace) -> None:

@@ -40,6 +40,7 @@ from models.serving.wire import (
 LOG = logging.getLogger("sluice.gateway")
 MODEL = "sluice"
 CHAT = "sluice-chat"
+ANSWER_EVENTS = "With `stream: true`: `answer.delta` events with text, then `answer.done` with the body, or `error`."
 CHAT_EVENTS = "With `stream: true`: OpenAI's chunks as `data:` lines, then `data: [DONE]`, or an error that ends them."
 CLIENT_LEFT = 499
 """Nobody reads it; the number is nginx's."""
@@ -339,7 +340,7 @@ def add_routes(app: FastAPI) -> None:
     """Every path of the gateway. `app.state.answerer` is the service behind them."""
     chat = replies(ChatBody, stream=CHAT_EVENTS, named=True)
     app.add_api_route("/v1/chat/completions", _chat, methods=["POST"], response_model=None, responses=chat)
-    answer = replies(AnswerBody, named=True)
+    answer = replies(AnswerBody, stream=ANSWER_EVENTS, named=True)
     app.add_api_route("/v1/answers", _answers, methods=["POST"], response_model=None, responses=answer)
     vectors = replies(EmbeddingBody, named=True)
     app.add_api_route("/v1/embeddings", _embeddings, methods=["POST"], response_model=None, responses=vectors)
