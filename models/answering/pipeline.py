@@ -179,6 +179,7 @@ class Pipeline:
             cached_tokens=completion.cached_tokens if completion else 0,
             spans=tuple(trail.spans),
             error=trail.error,
+            engine=completion.engine if completion else "",
         )
 
     async def close(self) -> None:

@@ -15,9 +15,12 @@ from infra.settings import Spec
 from models.answering.chat import Chat
 from models.answering.pipeline import new_trace_id
 from models.serving.asks import Ask, Begun, Outcome
+from models.serving.breaker import BreakerSpec
 from models.serving.entrance import Admission, KeyedLocks, too_late
+from models.serving.fallback import DEADLINE
 from models.serving.limits import Limits
 from models.serving.protocol import HttpSpec
+from models.serving.routes import HostedSpec
 from models.serving.runtime import Runtime
 from models.serving.traffic import Assignment, Routing, RoutingCache, assign, forced
 from models.serving.wire import ApiError
@@ -51,6 +54,10 @@ class GatewaySpec(Spec):
     """Tokens that are counted for a request, beside those of its body, until its true figure is known."""
     http: HttpSpec = HttpSpec()
     """What a connection may do."""
+    breaker: BreakerSpec | None = None
+    """When a failing engine is left alone; null: never."""
+    hosted: HostedSpec | None = None
+    """The model that is asked when no own engine answers; null: none, and the policy's fallback text is given."""
 
 
 class Metrics:
@@ -187,6 +194,7 @@ class Answerer:
         failure, answer = "unexpected failure", None
         async with self.admission.place(asked.left_s):
             yield Begun(assignment, trace_id)
+            DEADLINE.set(asked.deadline)
             try:
                 async with asyncio.timeout(min(asked.left_s, self.spec.request_timeout_s)):
                     pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])

@@ -5,11 +5,12 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 
 from fastapi import FastAPI
+from prometheus_client.registry import Collector
 
 from indexes.types import Embedder
 from infra.cost import CostSpec, TokenPrices
@@ -22,7 +23,6 @@ from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec
 from models.serving.answerer import Answerer, GatewaySpec
 from models.serving.endpoints import add_routes, handle_errors
-from models.serving.engine import OpenAIEngine
 from models.serving.entrance import Entrance
 from models.serving.keys import caller as caller_of
 from models.serving.limits import Ledger, OwnLedger
@@ -32,6 +32,7 @@ from models.serving.pages import add_pages
 from models.serving.protocol import limited
 from models.serving.redis_ledger import RedisLedger, SteadyLedger
 from models.serving.response_headers import ResponseHeaders
+from models.serving.routes import Engines
 from models.serving.runtime import ReleaseBuilder, Runtime
 from models.serving.writer import Redact
 
@@ -68,13 +69,16 @@ def create_app(
     *,
     prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
     redis_url: str = "",
+    collectors: Sequence[Collector] = (),
 ) -> FastAPI:
     """The gateway over its parts. `redact` takes personal data out of everything that is written down.
 
-    Limits of keys are counted in the Redis of `redis_url`, if there is one. Its lifespan owns `runtime` and the trace
-    writer: on shutdown traces are flushed and engine clients closed.
+    Limits of keys are counted in the Redis of `redis_url`, if there is one; `collectors` are metrics that others keep.
+    Its lifespan owns `runtime` and the trace writer: on shutdown traces are flushed and engine clients closed.
     """
     service = Answerer(records, runtime, spec, redact, prices)
+    for collector in collectors:
+        service.metrics.registry.register(collector)
     ledger: Ledger = SteadyLedger(RedisLedger(redis_url), service.metrics.away.inc) if redis_url else OwnLedger()
     meter = Meter(ledger, spec.limits, spec.reserve_tokens, prices)
 
@@ -116,7 +120,7 @@ def create_app(
     return app
 
 
-def _build(records: Records) -> ReleaseBuilder:
+def _build(records: Records, engines: Engines) -> ReleaseBuilder:
     """The builder over this machine's store, embedders and engines."""
     from indexes.embedder import EmbedSpec, open_embedder
     from infra.s3 import open_store
@@ -127,7 +131,7 @@ def _build(records: Records) -> ReleaseBuilder:
     def embedder(spec: AnswerSpec) -> Embedder:
         return cached(spec.embedding or default)
 
-    return ReleaseBuilder(records, open_store(settings().store_url, settings().home), embedder, OpenAIEngine)
+    return ReleaseBuilder(records, open_store(settings().store_url, settings().home), embedder, engines)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -153,7 +157,16 @@ def serve(host: str, port: int) -> None:
     records = Records.open(settings().database_url)
     prices = policy().section("cost", CostSpec).tokens if "cost" in policy().sections else TokenPrices()
     redis_url = settings().redis_url.get_secret_value()
-    app = create_app(records, Runtime(_build(records)), spec, redact, prices=prices, redis_url=redis_url)
+    engines = Engines(spec=spec.breaker, hosted=spec.hosted, key=settings().hosted_api_key.get_secret_value())
+    app = create_app(
+        records,
+        Runtime(_build(records, engines)),
+        spec,
+        redact,
+        prices=prices,
+        redis_url=redis_url,
+        collectors=[engines],
+    )
     drain = int(spec.request_timeout_s) + 1
     config = uvicorn.Config(
         app,
