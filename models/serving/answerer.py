@@ -1,6 +1,7 @@
 """From a question at the gateway to its answer: assignment, admission, pipeline, trace; a request key only once."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -9,11 +10,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import Field
 
 from infra.cost import TokenPrices
-from infra.errors import InputError, SluiceError
+from infra.errors import InputError, SluiceError, TryAgainError
 from infra.records import Records, Trace
 from infra.settings import Spec
+from infra.spool import Spool
 from models.answering.chat import Chat
-from models.answering.pipeline import new_trace_id
+from models.answering.pipeline import Pipeline, new_trace_id
+from models.answering.tools.port import ToolCaller
+from models.answering.tools.toolbox import Toolbox
 from models.serving.asks import Ask, Begun, Outcome
 from models.serving.breaker import BreakerSpec
 from models.serving.entrance import Admission, KeyedLocks, too_late
@@ -27,6 +31,7 @@ from models.serving.wire import ApiError
 from models.serving.writer import Redact, TraceWriter, to_trace
 from models.types import Answer, Citation, GuardEvent, ToolCall
 
+LOG = logging.getLogger("sluice.gateway")
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -48,12 +53,16 @@ class GatewaySpec(Spec):
     """How old the split between releases may be."""
     trace_queue: int = Field(ge=1)
     """Traces that may wait to be written; more are counted as lost."""
+    trace_spool_mib: float | None = Field(None, gt=0)
+    """Disk for traces while the database is away; what comes beyond it is counted as lost. None: no limit."""
     limits: Limits = Limits()
     """What every key may use, unless it has figures of its own."""
     reserve_tokens: int = Field(0, ge=0)
     """Tokens that are counted for a request, beside those of its body, until its true figure is known."""
     http: HttpSpec = HttpSpec()
     """What a connection may do."""
+    stop_notice_s: float = Field(0, ge=0, le=600)
+    """How long a gateway that is told to stop still answers that it is not ready, for load balancers to see it."""
     breaker: BreakerSpec | None = None
     """When a failing engine is left alone; null: never."""
     hosted: HostedSpec | None = None
@@ -72,6 +81,7 @@ class Metrics:
             "sluice_answer_seconds", "Pipeline time of an answer", ["arm"], buckets=LATENCY_BUCKETS, registry=own
         )
         self.guards = Counter("sluice_guard_events", "Guards that acted", ["stage", "guard", "action"], registry=own)
+        self.tools = Counter("sluice_tool_calls", "Calls of the release's tools", ["tool", "outcome"], registry=own)
         self.tokens = Counter("sluice_tokens", "Tokens by direction", ["direction"], registry=own)
         self.away = Counter("sluice_limits_counted_alone", "Requests counted while Redis was away", registry=own)
         self.feedback = Counter("sluice_feedback", "Ratings", ["rating", "simulated"], registry=own)
@@ -88,6 +98,9 @@ class Metrics:
         self.tokens.labels("completion").inc(answer.completion_tokens)
         for event in answer.guards:
             self.guards.labels(event.stage, event.guard, event.action).inc()
+        for call in answer.tools:
+            if call.outcome != "returned":  # names of clients' tools are not ours to count by
+                self.tools.labels(call.name, call.outcome).inc()
 
 
 def stored_answer(row: Trace) -> Outcome:
@@ -126,19 +139,27 @@ class Answerer:
         spec: GatewaySpec,
         redact: Redact,
         prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
+        spool: Spool | None = None,
+        tools: Toolbox | None = None,
     ) -> None:
         self.records = records
         self.runtime = runtime
         self.spec = spec
         self.redact = redact
         self.prices = prices
+        self.tools = tools
         self.draining = False
         """Set when the gateway is told to stop: it is not ready any more, and finishes what it has begun."""
         self.metrics = Metrics()
         self.routing = RoutingCache(records, spec.routing_max_age_s)
-        self.writer = TraceWriter(records, redact, spec.trace_queue)
+        self.writer = TraceWriter(records, redact, spec.trace_queue, spool, self.metrics.lost.inc)
         self.admission = Admission(spec.max_in_flight, spec.max_queued, spec.retry_after_s)
         self._locks = KeyedLocks()
+
+    def drain(self) -> None:
+        """Begin nothing any more; what has begun goes on."""
+        LOG.info("told to stop: %d requests are in flight", self.admission.inside)
+        self.draining = True
 
     async def ask(self, asked: Ask) -> Outcome:
         """The answer to a request. Raises: ApiError as the client shall read it."""
@@ -199,11 +220,7 @@ class Answerer:
                 async with asyncio.timeout(min(asked.left_s, self.spec.request_timeout_s)):
                     pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])
                     asked.usage.begun = True
-                    if asked.talk is not None:
-                        events = Chat(pipeline).stream(asked.talk, trace_id)
-                    else:
-                        events = pipeline.stream(asked.question, frozenset(asked.caller.access), trace_id)
-                    async with aclosing(events):
+                    async with aclosing(self._worked_on(pipeline, asked, trace_id)) as events:
                         async for event in events:
                             if isinstance(event, str):
                                 yield event
@@ -216,6 +233,9 @@ class Answerer:
             except TimeoutError as error:
                 failure = "timeout"
                 raise too_late() from error
+            except TryAgainError as error:
+                failure = str(error)
+                raise
             except (asyncio.CancelledError, GeneratorExit):
                 failure = "the client left"
                 raise
@@ -229,6 +249,27 @@ class Answerer:
                     self._note(answer, to_trace(answer, assignment, asked, created))
         assert answer is not None, "answered or raised"
         yield Outcome(answer, assignment)
+
+    async def _worked_on(self, pipeline: Pipeline, asked: Ask, trace_id: str) -> AsyncGenerator[str | Answer]:
+        """Text and answer: of a tool where the user's words ask for one, else of the release.
+
+        Whether a tool is called is settled before anything is retrieved. A canary's replay calls none.
+        """
+        access, allowed = frozenset(asked.caller.access), pipeline.spec.tools
+        is_replay = bool(asked.request_key) and not asked.body_digest
+        if self.tools is not None and not is_replay and self.tools.fits(asked.question, allowed):
+            caller = ToolCaller(asked.caller.digest, asked.caller.tenant, access)
+            path = "answers" if asked.talk is None else "chat"
+            if (done := await self.tools.answer(pipeline, asked.question, caller, trace_id, path)) is not None:
+                yield done
+                return
+        if asked.talk is not None:
+            events = Chat(pipeline).stream(asked.talk, trace_id)
+        else:
+            events = pipeline.stream(asked.question, access, trace_id)
+        async with aclosing(events):
+            async for event in events:
+                yield event
 
     def _priced(self, answer: Answer) -> Answer:
         """The answer with its cost."""
