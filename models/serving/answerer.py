@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import Field
@@ -11,8 +12,12 @@ from pydantic import Field
 from infra.errors import InputError, SluiceError
 from infra.records import Records, Trace
 from infra.settings import Spec
-from models.answering.pipeline import new_trace_id
+from models.answering.pipeline import Screened, new_trace_id
 from models.serving.asks import Ask, Begun, Outcome
+from models.serving.cache.answers import AnswerCache
+from models.serving.cache.path import CachedPath
+from models.serving.cache.spec import CacheSpec
+from models.serving.cache.store import CacheStore, MemoryStore
 from models.serving.entrance import Admission, KeyedLocks
 from models.serving.runtime import Runtime
 from models.serving.traffic import Assignment, Routing, RoutingCache, assign, forced
@@ -96,15 +101,25 @@ def stored_answer(row: Trace) -> Outcome:
 class Answerer:
     """Answers questions for callers, each by the release that the split or an operator names."""
 
-    def __init__(self, records: Records, runtime: Runtime, spec: GatewaySpec, redact: Redact) -> None:
+    def __init__(
+        self,
+        records: Records,
+        runtime: Runtime,
+        spec: GatewaySpec,
+        redact: Redact,
+        cache: CacheSpec | None = None,
+        store: CacheStore | None = None,
+    ) -> None:
         self.records = records
         self.runtime = runtime
         self.spec = spec
-        self.redact = redact
+        self.redact = lru_cache(maxsize=4096)(redact)  # the same passages come again and again
         self.metrics = Metrics()
         self.routing = RoutingCache(records, spec.routing_max_age_s)
-        self.writer = TraceWriter(records, redact, spec.trace_queue)
+        self.writer = TraceWriter(records, self.redact, spec.trace_queue)
         self.admission = Admission(spec.max_in_flight, spec.max_queued, spec.retry_after_s)
+        kept = cache or CacheSpec()
+        self.cache = AnswerCache(kept, store or MemoryStore(kept), self.redact, self.metrics.registry)
         self._locks = KeyedLocks()
 
     async def ask(self, asked: Ask) -> Outcome:
@@ -122,8 +137,9 @@ class Answerer:
         routing = await self.routing.get()
         assignment = self._assigned(asked, routing)
         if not asked.request_key:
-            async for event in self._run(asked, routing, assignment):
-                yield event
+            async with aclosing(self._through_cache(asked, routing, assignment)) as events:
+                async for event in events:
+                    yield event
             return
         async with self._locks.hold(f"{asked.request_key}\0{assignment.release}"):
             yield await self._once(asked, routing, assignment)
@@ -152,7 +168,24 @@ class Answerer:
                 return made
         return stored_answer(stored)
 
-    async def _run(self, asked: Ask, routing: Routing, assignment: Assignment) -> AsyncGenerator[Begun | str | Outcome]:
+    def _through_cache(
+        self, asked: Ask, routing: Routing, assignment: Assignment
+    ) -> AsyncGenerator[Begun | str | Outcome]:
+        """From the cache where it has the answer and may give it, else by asking the engine."""
+        pipeline = self.runtime.ready(assignment.release, routing.placements[assignment.release])
+        if pipeline is None or not self.cache.takes_part(asked):
+            return self._run(asked, routing, assignment)
+        created = time.time()
+
+        def note(answer: Answer) -> None:
+            self._note(answer, to_trace(answer, assignment, asked, created))
+
+        path = CachedPath(self.cache, pipeline, asked, assignment, note)
+        return path.stream(lambda screened: self._run(asked, routing, assignment, screened))
+
+    async def _run(
+        self, asked: Ask, routing: Routing, assignment: Assignment, screened: Screened | None = None
+    ) -> AsyncGenerator[Begun | str | Outcome]:
         """Answer now and hand the trace to the writer; a request that breaks counts as an error of its arm."""
         trace_id, created, begin = new_trace_id(), time.time(), time.perf_counter()
         failure, answer = "unexpected failure", None
@@ -161,7 +194,7 @@ class Answerer:
             try:
                 async with asyncio.timeout(self.spec.request_timeout_s):
                     pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])
-                    events = pipeline.stream(asked.question, frozenset(asked.caller.access), trace_id)
+                    events = pipeline.stream(asked.question, frozenset(asked.caller.access), trace_id, screened)
                     async with aclosing(events):
                         async for event in events:
                             if isinstance(event, str):

@@ -84,8 +84,10 @@ async def _chat(body: ChatRequest, caller: Caller, service: Service, asked: Anno
         release = body.model
     ask = Ask(body.question, caller, body.user, release, asked.request_key)
     if not body.stream:
-        answer = (await service.ask(ask)).answer
-        return JSONResponse(chat_body(answer, body.model), headers=headers(answer.release, answer.trace_id))
+        outcome = await service.ask(ask)
+        answer = outcome.answer
+        named = headers(answer.release, answer.trace_id, outcome.cache)
+        return JSONResponse(chat_body(answer, body.model), headers=named)
     include_usage = body.stream_options is not None and body.stream_options.include_usage
     return await _streamed(service.stream(ask), body.model, include_usage)
 
@@ -94,7 +96,7 @@ async def _streamed(events: Events, model: str, include_usage: bool) -> Response
     """Server-sent events. What fails before the first text is an HTTP error; later, an error event ends the stream."""
     try:
         first = await anext(events)
-        begun = Begun(first.assignment, first.answer.trace_id) if isinstance(first, Outcome) else first
+        begun = Begun(first.assignment, first.answer.trace_id, first.cache) if isinstance(first, Outcome) else first
         if isinstance(first, Begun):
             first = await anext(events)
     except BaseException:
@@ -102,7 +104,7 @@ async def _streamed(events: Events, model: str, include_usage: bool) -> Response
         raise
     assert isinstance(begun, Begun), "a stream begins with who answers"
     wire = ChatStream(model, begun.trace_id, include_usage)
-    return EventStream(_lines(first, events, wire), headers(begun.assignment.release, begun.trace_id))
+    return EventStream(_lines(first, events, wire), headers(begun.assignment.release, begun.trace_id, begun.cache))
 
 
 async def _lines(first: Begun | str | Outcome, events: Events, wire: ChatStream) -> AsyncGenerator[str]:
@@ -123,7 +125,8 @@ async def _answers(
     """POST /v1/answers."""
     outcome = await service.ask(Ask(body.question, caller, body.session, asked.release, asked.request_key))
     answer = outcome.answer
-    return JSONResponse(answer_body(answer, outcome.assignment), headers=headers(answer.release, answer.trace_id))
+    named = headers(answer.release, answer.trace_id, outcome.cache)
+    return JSONResponse(answer_body(answer, outcome.assignment), headers=named)
 
 
 async def _models(caller: Caller, service: Service) -> dict[str, Any]:

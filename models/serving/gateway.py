@@ -19,6 +19,8 @@ from models.answering.guards.guardrails import personal_data
 from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec
 from models.serving.answerer import Answerer, GatewaySpec
+from models.serving.cache.spec import CacheSpec
+from models.serving.cache.store import CacheStore
 from models.serving.endpoints import add_routes, handle_errors
 from models.serving.engine import OpenAIEngine
 from models.serving.entrance import Entrance
@@ -51,12 +53,20 @@ async def _keep_warm(service: Answerer, stop: asyncio.Event) -> None:
             continue
 
 
-def create_app(records: Records, runtime: Runtime, spec: GatewaySpec, redact: Redact) -> FastAPI:
-    """The gateway over its parts. `redact` takes personal data out of everything that is written down.
+def create_app(
+    records: Records,
+    runtime: Runtime,
+    spec: GatewaySpec,
+    redact: Redact,
+    cache: CacheSpec | None = None,
+    store: CacheStore | None = None,
+) -> FastAPI:
+    """The gateway over its parts. `redact` takes personal data out of everything that is written down; `store` keeps
+    the answers of the cache, in this process's memory when it is None. Without `cache` nothing is kept.
 
     Its lifespan owns `runtime` and the trace writer: on shutdown traces are flushed and engine clients closed.
     """
-    service = Answerer(records, runtime, spec, redact)
+    service = Answerer(records, runtime, spec, redact, cache, store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -65,6 +75,7 @@ def create_app(records: Records, runtime: Runtime, spec: GatewaySpec, redact: Re
         yield
         stop.set()
         await warming
+        await service.cache.close()
         await asyncio.to_thread(service.writer.close)
         await runtime.close()
 
@@ -114,7 +125,8 @@ def serve(host: str, port: int) -> None:
     spec = policy().section("gateway", GatewaySpec)
     redact = personal_data(policy().section("guards", GuardPolicy)).redact
     records = Records.open(settings().database_url)
-    app = create_app(records, Runtime(_build(records)), spec, redact)
+    cache = policy().section("cache", CacheSpec)
+    app = create_app(records, Runtime(_build(records)), spec, redact, cache)
     drain = int(spec.request_timeout_s) + 1
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=drain, access_log=False)
     uvicorn.Server(config).run(sockets=[listener])
