@@ -23,6 +23,7 @@ from models.base import is_hub_id
 from models.cases import CaseSpec
 from models.quantizing.spec import QuantSpec
 from models.serving.answerer import GatewaySpec
+from models.serving.cache.spec import CacheSpec
 from models.serving.vllm import EngineSpec
 from models.training.data_spec import DataSpec
 from models.training.difficulty import DifficultySpec
@@ -58,6 +59,7 @@ SECTIONS: dict[str, type[Spec]] = {
     "distillation_load": LoadSpec,
     "engine": EngineSpec,
     "gateway": GatewaySpec,
+    "cache": CacheSpec,
     "asking": AskSpec,
     "gate": GatePolicy,
     "canary": CanaryPolicy,

@@ -8,6 +8,21 @@ from infra.settings import Spec
 SECONDS_PER_HOUR = 3600.0
 
 
+class TokenPrices(Spec):
+    """What a million tokens cost; 0 where tokens are not charged."""
+
+    prompt: float = Field(0.0, ge=0)
+    """Of prompts."""
+    cached: float = Field(0.0, ge=0)
+    """Of the part of a prompt that the engine had read before."""
+    completion: float = Field(0.0, ge=0)
+    """Of answers."""
+
+    def of(self, prompt: float, cached: float, completion: float) -> float:
+        """Price of so many tokens; `cached` are among those of the prompt."""
+        return ((prompt - cached) * self.prompt + cached * self.cached + completion * self.completion) / 1_000_000
+
+
 class CostSpec(Spec):
     """Price of the machine; section `cost` of the policy file."""
 
@@ -15,6 +30,8 @@ class CostSpec(Spec):
     """What one hour of the machine costs, in `currency`."""
     currency: str = Field("EUR", min_length=1, max_length=8)
     """Name of the unit, for reports."""
+    tokens: TokenPrices = TokenPrices()
+    """What the gateway reckons for the tokens of a request; the money limits of keys go by it."""
 
 
 class Cost(BaseModel):

@@ -103,10 +103,12 @@ class Records(LiveRecords):
         with self._reading() as session:
             return session.scalar(select(Trace).where(Trace.trace_id == trace_id))
 
-    def answered(self, request_key: str, release: str) -> Trace | None:
-        """The stored answer of this release to this request, for a caller that asks twice."""
+    def answered(self, request_key: str, release: str = "") -> Trace | None:
+        """The stored answer of this release, or the first of any, to this request, for a caller that asks twice."""
+        query = select(Trace).where(Trace.request_key == request_key).order_by(Trace.seq).limit(1)
+        if release:
+            query = query.where(Trace.release == release)
         with self._reading() as session:
-            query = select(Trace).where(Trace.request_key == request_key, Trace.release == release)
             return session.scalar(query)
 
     def traces(self, *, release: str = "", since: float = 0.0, after: int = 0, limit: int = 1000) -> list[Trace]:
@@ -145,9 +147,19 @@ class Records(LiveRecords):
             return [Outcome(*row) for row in session.execute(query)]
 
     def add_feedback(
-        self, trace_id: str, rating: int, *, correction: str = "", reason: str = "", simulated: bool = False
+        self,
+        trace_id: str,
+        rating: int,
+        *,
+        correction: str = "",
+        reason: str = "",
+        simulated: bool = False,
+        tenant: str | None = None,
     ) -> None:
-        """Store a rating (-1 or 1), texts already redacted. Raises InputError for an unknown trace or rating."""
+        """Store a rating (-1 or 1), texts already redacted; a trace of another tenant than `tenant` is unknown.
+
+        Raises: InputError for an unknown trace or rating.
+        """
         if rating not in (-1, 1):
             raise InputError(f"rating: {rating} is neither -1 nor 1")
         row = Feedback(
@@ -158,8 +170,11 @@ class Records(LiveRecords):
             reason=reason,
             simulated=simulated,
         )
+        known = select(Trace.seq).where(Trace.trace_id == trace_id)
+        if tenant is not None:
+            known = known.where(Trace.tenant == tenant)
         with self._writing() as session:
-            if session.scalar(select(Trace.seq).where(Trace.trace_id == trace_id)) is None:
+            if session.scalar(known) is None:
                 raise InputError(f"trace_id: no trace {trace_id!r}")
             session.add(row)
 

@@ -94,7 +94,8 @@ class Trace(Base):
     had to block the answer. Passages are (number, document, chunk, title, text) as shown to the model. `caller` is the
     beginning of the key's digest, `path` is answers, chat or embeddings, `cost` is in the currency of the policy,
     `engine` is the pool and model that wrote the answer, `cache` is exact or semantic for one taken from the cache,
-    `tools` are the calls that were made or refused.
+    `tools` are the calls that were made or refused. `body_digest` tells whether a caller's idempotency key came again
+    with the same request.
     """
 
     __tablename__ = "traces"
@@ -129,13 +130,14 @@ class Trace(Base):
     citations: Mapped[list[int]] = mapped_column(JSON, default_factory=list)
     retrieved: Mapped[list[str]] = mapped_column(JSON, default_factory=list)
     exported: Mapped[bool] = mapped_column(default=False)
-    tenant: Mapped[str] = mapped_column(String(64), default="")
+    tenant: Mapped[str] = mapped_column(String(64), default="default")
     caller: Mapped[str] = mapped_column(String(16), default="")
     path: Mapped[str] = mapped_column(String(16), default="answers")
     cost: Mapped[float] = mapped_column(Float, default=0.0)
     engine: Mapped[str] = mapped_column(String(128), default="")
     cache: Mapped[str] = mapped_column(String(16), default="")
     tools: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default_factory=list)
+    body_digest: Mapped[str] = mapped_column(Digest, default="")
 
 
 class Feedback(Base):

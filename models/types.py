@@ -1,6 +1,6 @@
 """Cases, messages, answers, releases' parts and the engine port."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -60,7 +60,7 @@ class Engine(Protocol):
     """Port of a running language-model server.
 
     With `schema` (JSON schema) the text is a JSON value that meets it: decoding is constrained. An engine that cannot
-    do that raises InputError.
+    do that raises InputError. `options` are further sampling fields of the OpenAI protocol (top_p, stop, seed, …).
     """
 
     async def complete(
@@ -71,6 +71,7 @@ class Engine(Protocol):
         max_tokens: int,
         temperature: float = 0.0,
         schema: dict[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Completion: ...
 
     def pieces(
@@ -81,6 +82,7 @@ class Engine(Protocol):
         max_tokens: int,
         temperature: float = 0.0,
         schema: dict[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[Piece]:
         """The answer as it comes; the last piece has the token counts. Closing the iterator ends the engine's work."""
         ...

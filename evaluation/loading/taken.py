@@ -1,6 +1,6 @@
 """The prompts that a release would send: its pipeline runs up to an engine that only keeps what it is asked."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from evaluation.asking import ask_cases
@@ -24,6 +24,7 @@ class PromptTaker(Engine):
         max_tokens: int,
         temperature: float = 0.0,
         schema: dict[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Completion:
         """See Engine. An empty answer at once."""
         self.prompts.append(LoadPrompt(messages=tuple(messages), max_tokens=max_tokens))
@@ -39,6 +40,7 @@ class PromptTaker(Engine):
         max_tokens: int,
         temperature: float = 0.0,
         schema: dict[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[Piece]:
         raise NotImplementedError("prompts are taken from whole answers")
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import Field
 
+from infra.cost import TokenPrices
 from infra.errors import InputError, SluiceError
 from infra.records import Records, Trace
 from infra.settings import Spec
@@ -18,7 +19,9 @@ from models.serving.cache.answers import AnswerCache
 from models.serving.cache.path import CachedPath
 from models.serving.cache.spec import CacheSpec
 from models.serving.cache.store import CacheStore, MemoryStore
-from models.serving.entrance import Admission, KeyedLocks
+from models.serving.entrance import Admission, KeyedLocks, too_late
+from models.serving.limits import Limits
+from models.serving.protocol import HttpSpec
 from models.serving.runtime import Runtime
 from models.serving.traffic import Assignment, Routing, RoutingCache, assign, forced
 from models.serving.wire import ApiError
@@ -38,13 +41,20 @@ class GatewaySpec(Spec):
     retry_after_s: int = Field(ge=1, le=600)
     """What a client that got 429 is told to wait, in seconds."""
     request_timeout_s: float = Field(gt=0, le=3600)
-    """Longest time from admission to answer; after it the client gets 504."""
+    """Longest time from question to answer, the wait for a place included; after it the client gets 504. A caller may
+    ask for less with the header X-Sluice-Deadline-Ms."""
     max_body_bytes: int = Field(ge=1024, le=16 * 1024 * 1024)
     """Largest request body."""
     routing_max_age_s: float = Field(gt=0, le=0.5)
     """How old the split between releases may be."""
     trace_queue: int = Field(ge=1)
     """Traces that may wait to be written; more are counted as lost."""
+    limits: Limits = Limits()
+    """What every key may use, unless it has figures of its own."""
+    reserve_tokens: int = Field(0, ge=0)
+    """Tokens that are counted for a request, beside those of its body, until its true figure is known."""
+    http: HttpSpec = HttpSpec()
+    """What a connection may do."""
 
 
 class Metrics:
@@ -60,6 +70,7 @@ class Metrics:
         )
         self.guards = Counter("sluice_guard_events", "Guards that acted", ["stage", "guard", "action"], registry=own)
         self.tokens = Counter("sluice_tokens", "Tokens by direction", ["direction"], registry=own)
+        self.away = Counter("sluice_limits_counted_alone", "Requests counted while Redis was away", registry=own)
         self.feedback = Counter("sluice_feedback", "Ratings", ["rating", "simulated"], registry=own)
         self.lost = Counter("sluice_traces_lost", "Traces that could not be written", registry=own)
         self.inside = Gauge("sluice_requests_inside", "Requests running or waiting", registry=own)
@@ -107,6 +118,7 @@ class Answerer:
         runtime: Runtime,
         spec: GatewaySpec,
         redact: Redact,
+        prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
         cache: CacheSpec | None = None,
         store: CacheStore | None = None,
     ) -> None:
@@ -114,6 +126,9 @@ class Answerer:
         self.runtime = runtime
         self.spec = spec
         self.redact = lru_cache(maxsize=4096)(redact)  # the same passages come again and again
+        self.prices = prices
+        self.draining = False
+        """Set when the gateway is told to stop: it is not ready any more, and finishes what it has begun."""
         self.metrics = Metrics()
         self.routing = RoutingCache(records, spec.routing_max_age_s)
         self.writer = TraceWriter(records, self.redact, spec.trace_queue)
@@ -141,8 +156,9 @@ class Answerer:
                 async for event in events:
                     yield event
             return
-        async with self._locks.hold(f"{asked.request_key}\0{assignment.release}"):
-            yield await self._once(asked, routing, assignment)
+        release = "" if asked.body_digest else assignment.release
+        async with self._locks.hold(f"{asked.request_key}\0{release}"):
+            yield await self._once(asked, routing, assignment, release)
 
     @staticmethod
     def _assigned(asked: Ask, routing: Routing) -> Assignment:
@@ -156,16 +172,18 @@ class Answerer:
             raise ApiError(503, "no_engine", "The release is not served at the moment; try again.")
         return assignment
 
-    async def _once(self, asked: Ask, routing: Routing, assignment: Assignment) -> Outcome:
-        """The stored answer to this request, made and stored first when there is none."""
-        stored = await asyncio.to_thread(self.records.answered, asked.request_key, assignment.release)
+    async def _once(self, asked: Ask, routing: Routing, assignment: Assignment, release: str) -> Outcome:
+        """The stored answer to this request (of `release`, or any), made and stored first when there is none."""
+        stored = await asyncio.to_thread(self.records.answered, asked.request_key, release)
         if stored is None:
             made = [event async for event in self._run(asked, routing, assignment)][-1]
             assert isinstance(made, Outcome), "a run ends with its outcome"
             await self.wait_stored(made.answer.trace_id)
-            stored = await asyncio.to_thread(self.records.answered, asked.request_key, assignment.release)
+            stored = await asyncio.to_thread(self.records.answered, asked.request_key, release)
             if stored is None or stored.trace_id == made.answer.trace_id:
                 return made
+        if stored.body_digest != asked.body_digest:
+            raise ApiError(422, "idempotency_key_reused", "This Idempotency-Key was used with another request.")
         return stored_answer(stored)
 
     def _through_cache(
@@ -178,6 +196,7 @@ class Answerer:
         created = time.time()
 
         def note(answer: Answer) -> None:
+            asked.usage.add(answer)
             self._note(answer, to_trace(answer, assignment, asked, created))
 
         path = CachedPath(self.cache, pipeline, asked, assignment, note)
@@ -189,32 +208,43 @@ class Answerer:
         """Answer now and hand the trace to the writer; a request that breaks counts as an error of its arm."""
         trace_id, created, begin = new_trace_id(), time.time(), time.perf_counter()
         failure, answer = "unexpected failure", None
-        async with self.admission.place():
+        async with self.admission.place(asked.left_s):
             yield Begun(assignment, trace_id)
             try:
-                async with asyncio.timeout(self.spec.request_timeout_s):
+                async with asyncio.timeout(min(asked.left_s, self.spec.request_timeout_s)):
                     pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])
+                    asked.usage.begun = True
                     events = pipeline.stream(asked.question, frozenset(asked.caller.access), trace_id, screened)
                     async with aclosing(events):
                         async for event in events:
                             if isinstance(event, str):
                                 yield event
                             else:
-                                answer = event
+                                answer = self._priced(event)
             except InputError as error:
-                failure = ""
+                failure, asked.usage.begun = "", False
                 raise ApiError(422, "invalid_question", str(error), param="question") from error
             except TimeoutError as error:
                 failure = "timeout"
-                raise ApiError(504, "timeout", "The answer took too long; try again.") from error
+                raise too_late() from error
+            except (asyncio.CancelledError, GeneratorExit):
+                failure = "the client left"
+                raise
             finally:
-                if answer is None and failure:
+                if answer is not None:
+                    asked.usage.add(answer)
+                elif failure:
                     latency_ms = (time.perf_counter() - begin) * 1000
                     answer = self._failed(asked.question, assignment, trace_id, latency_ms, failure)
                 if answer is not None:
                     self._note(answer, to_trace(answer, assignment, asked, created))
         assert answer is not None, "answered or raised"
         yield Outcome(answer, assignment)
+
+    def _priced(self, answer: Answer) -> Answer:
+        """The answer with its cost."""
+        cost = self.prices.of(answer.prompt_tokens, answer.cached_tokens, answer.completion_tokens)
+        return answer.model_copy(update={"cost": cost}) if cost else answer
 
     @staticmethod
     def _failed(question: str, assignment: Assignment, trace_id: str, latency_ms: float, error: str) -> Answer:

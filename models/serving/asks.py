@@ -1,11 +1,30 @@
 """One request on its way through the gateway: what was asked by whom, that it has begun, how it ended."""
 
 import hashlib
-from dataclasses import dataclass
+import math
+import time
+from dataclasses import dataclass, field
 
 from infra.records import ApiKey
 from models.serving.traffic import Assignment
 from models.types import Answer
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a request has taken so far; the limits of its key are settled by it."""
+
+    begun: bool = False
+    """An engine may have worked for it: what was reserved stays counted until the figures are known."""
+    known: bool = False
+    tokens: int = 0
+    cost: float = 0.0
+
+    def add(self, answer: Answer) -> None:
+        """Count an answer that was made for this request."""
+        self.known = True
+        self.tokens += answer.prompt_tokens + answer.completion_tokens
+        self.cost += answer.cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +39,18 @@ class Ask:
     """The release that an operator forces."""
     request_key: str = ""
     """Makes a repetition harmless."""
+    body_digest: str = ""
+    """Set with a caller's idempotency key: another body under the same key is an error, and a failed answer is made
+    again. Empty with an operator's request key, which the canary's replay goes by."""
+    deadline: float = math.inf
+    """When the caller stops waiting, by `time.monotonic()`."""
+    usage: Usage = field(default_factory=Usage, compare=False)
+    """Where the answer's tokens and cost are counted."""
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the deadline."""
+        return max(0.0, self.deadline - time.monotonic())
 
     @property
     def unit(self) -> str:

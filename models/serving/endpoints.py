@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -10,13 +11,15 @@ from fastapi import Depends, FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from infra.errors import InputError, SluiceError, TryAgainError
 from infra.records import ApiKey
+from infra.store import text_digest
 from models.serving.answerer import Answerer
-from models.serving.asks import Ask, Begun, Outcome
-from models.serving.event_stream import EventStream
+from models.serving.asks import Ask, Begun, Outcome, Usage
+from models.serving.event_stream import ClientGoneError, EventStream, while_connected
 from models.serving.wire import (
     AnswerRequest,
     ApiError,
@@ -30,6 +33,8 @@ from models.serving.wire import (
 
 LOG = logging.getLogger("sluice.gateway")
 MODEL = "sluice"
+CLIENT_LEFT = 499
+"""Nobody reads it; the number is nginx's."""
 Events = AsyncGenerator[Begun | str | Outcome]
 
 
@@ -58,38 +63,82 @@ def _operator(caller: Caller) -> ApiKey:
 Operator = Annotated[ApiKey, Depends(_operator)]
 
 
-class Forced:
-    """What an operator's headers ask for: a release, and a key that makes a repeated request harmless."""
+def _usage(request: Request) -> Usage:
+    found = request.state.usage
+    assert isinstance(found, Usage), "the entrance counts every request"
+    return found
+
+
+class Headed:
+    """What the headers of a question ask for.
+
+    Operators may name a release, and a key that makes the canary's replay harmless. Every caller may say how long it
+    waits, and send a key under which the same request is answered once, however often it is sent.
+    """
 
     def __init__(
         self,
         caller: Caller,
+        service: Service,
+        usage: Annotated[Usage, Depends(_usage)],
         x_sluice_release: Annotated[str, Header(pattern="^[0-9a-f]{64}$|^$")] = "",
         x_sluice_request_key: Annotated[str, Header(max_length=128)] = "",
+        x_sluice_deadline_ms: Annotated[int | None, Header(ge=1)] = None,
+        idempotency_key: Annotated[str, Header(max_length=255)] = "",
     ) -> None:
         if x_sluice_release or x_sluice_request_key:
             _operator(caller)
+        if x_sluice_request_key and idempotency_key:
+            raise ApiError(422, "two_keys", "Send either Idempotency-Key or X-Sluice-Request-Key.")
+        self.caller = caller
         self.release = x_sluice_release
-        self.request_key = x_sluice_request_key
+        self.usage = usage
+        self._request_key = x_sluice_request_key
+        self._idempotency_key = idempotency_key
+        longest = service.spec.request_timeout_s
+        wait = longest if x_sluice_deadline_ms is None else min(longest, x_sluice_deadline_ms / 1000)
+        self._deadline = time.monotonic() + wait
+
+    def ask(self, question: str, body: BaseModel, *, session: str | None = None, release: str = "") -> Ask:
+        """The request behind a body."""
+        request_key, digest = self._request_key, ""
+        if self._idempotency_key:
+            # The caller's digest is in both: nobody meets another's key, and nothing of a body can be guessed from it.
+            own = f"{self.caller.digest}\0{self._idempotency_key}"
+            request_key = text_digest(own)
+            digest = text_digest(f"{own}\0{body.model_dump_json()}")
+        return Ask(
+            question, self.caller, session, release or self.release, request_key, digest, self._deadline, self.usage
+        )
 
 
-async def _chat(body: ChatRequest, caller: Caller, service: Service, asked: Annotated[Forced, Depends()]) -> Response:
+Asked = Annotated[Headed, Depends()]
+
+
+async def _chat(body: ChatRequest, request: Request, service: Service, headed: Asked) -> Response:
     """POST /v1/chat/completions."""
     if not body.question.strip():
         raise ApiError(422, "no_question", "The last user message is the question; there is none.", param="messages")
-    release = asked.release
+    release = ""
     if body.model != MODEL:
-        if caller.role != "operator" or body.model not in (await service.routing.get()).placements:
+        if headed.caller.role != "operator" or body.model not in (await service.routing.get()).placements:
             raise ApiError(404, "model_not_found", f"The model is called {MODEL!r}.", param="model")
         release = body.model
-    ask = Ask(body.question, caller, body.user, release, asked.request_key)
+    ask = headed.ask(body.question, body, session=body.user, release=release)
     if not body.stream:
-        outcome = await service.ask(ask)
+        outcome = await _waited(request, service.ask(ask))
         answer = outcome.answer
         named = headers(answer.release, answer.trace_id, outcome.cache)
         return JSONResponse(chat_body(answer, body.model), headers=named)
     include_usage = body.stream_options is not None and body.stream_options.include_usage
     return await _streamed(service.stream(ask), body.model, include_usage)
+
+
+async def _waited(request: Request, work: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """A whole answer for a client that waits for it: the work ends when it leaves."""
+    async with while_connected(request.receive):
+        return await work
+    raise AssertionError("returned or raised")
 
 
 async def _streamed(events: Events, model: str, include_usage: bool) -> Response:
@@ -119,11 +168,9 @@ async def _lines(first: Begun | str | Outcome, events: Events, wire: ChatStream)
             yield wire.failed(error)
 
 
-async def _answers(
-    body: AnswerRequest, caller: Caller, service: Service, asked: Annotated[Forced, Depends()]
-) -> Response:
+async def _answers(body: AnswerRequest, request: Request, service: Service, headed: Asked) -> Response:
     """POST /v1/answers."""
-    outcome = await service.ask(Ask(body.question, caller, body.session, asked.release, asked.request_key))
+    outcome = await _waited(request, service.ask(headed.ask(body.question, body, session=body.session)))
     answer = outcome.answer
     named = headers(answer.release, answer.trace_id, outcome.cache)
     return JSONResponse(answer_body(answer, outcome.assignment), headers=named)
@@ -140,7 +187,7 @@ async def _models(caller: Caller, service: Service) -> dict[str, Any]:
     }
 
 
-async def _feedback(body: FeedbackRequest, _: Caller, service: Service) -> dict[str, Any]:
+async def _feedback(body: FeedbackRequest, caller: Caller, service: Service) -> dict[str, Any]:
     """POST /v1/feedback."""
     await service.wait_stored(body.trace_id)
     try:
@@ -151,6 +198,7 @@ async def _feedback(body: FeedbackRequest, _: Caller, service: Service) -> dict[
             correction=service.redact(body.correction),
             reason=service.redact(body.reason),
             simulated=body.simulated,
+            tenant=caller.tenant,
         )
     except InputError as error:
         raise ApiError(404, "trace_not_found", f"No answer has the trace id {body.trace_id}.") from error
@@ -158,11 +206,11 @@ async def _feedback(body: FeedbackRequest, _: Caller, service: Service) -> dict[
     return {"trace_id": body.trace_id, "stored": True}
 
 
-async def _trace(trace_id: str, _: Operator, service: Service) -> dict[str, Any]:
+async def _trace(trace_id: str, caller: Operator, service: Service) -> dict[str, Any]:
     """GET /v1/traces/{id}: waits until the trace is in the database."""
     await service.wait_stored(trace_id)
     row = await asyncio.to_thread(service.records.trace, trace_id)
-    if row is None:
+    if row is None or row.tenant != caller.tenant:
         raise ApiError(404, "trace_not_found", "No answer has this trace id.")
     return {column.key: getattr(row, column.key) for column in row.__table__.columns}
 
@@ -174,6 +222,8 @@ async def _health() -> dict[str, str]:
 
 async def _ready(service: Service, release: str = "") -> Response:
     """GET /ready: the live release (or the one asked for) can answer now."""
+    if service.draining:
+        return JSONResponse({"ready": False, "reason": "the gateway is stopping"}, 503)
     try:
         routing = await service.routing.get()
     except SluiceError:
@@ -215,18 +265,23 @@ def handle_errors(app: FastAPI, service: Answerer) -> None:
         assert isinstance(error, HTTPException)
         return _reply(service, ApiError(error.status_code, "http_error", str(error.detail)))
 
+    async def gone(_: Request, error: Exception) -> Response:
+        assert isinstance(error, ClientGoneError)
+        return Response(status_code=CLIENT_LEFT)
+
     async def later(_: Request, error: Exception) -> Response:
         LOG.warning("unavailable: %s", error)
         reply = ApiError(503, "unavailable", "A part is not available at the moment; try again.", retry_after=1)
         return _reply(service, reply)
 
     async def unexpected(request: Request, error: Exception) -> Response:
-        LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        LOG.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
         return _reply(service, ApiError(500, "internal_error", "The gateway failed; the operator's log says why."))
 
     app.add_exception_handler(ApiError, known)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(ClientGoneError, gone)
     app.add_exception_handler(TryAgainError, later)
     app.add_exception_handler(Exception, unexpected)
 

@@ -1,28 +1,30 @@
 """The engine port over HTTP: any server that speaks the OpenAI chat protocol."""
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
-import httpx
+import aiohttp
+import orjson
 
 from infra.errors import TryAgainError
 from infra.replies import error_message, raise_for_status
 from models.types import Completion, Message, Piece
 
 CONNECT_TIMEOUT_S = 5.0
+DONE = b"[DONE]"
 
 
-def parse_event(data: str, where: str) -> Piece:
+def parse_event(data: bytes, where: str) -> Piece:
     """One `data:` line of a stream as a Piece. Raises TryAgainError for an error event or a line that is not JSON."""
     try:
-        event: dict[str, Any] = json.loads(data)
-    except json.JSONDecodeError as error:
+        event: dict[str, Any] = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
         raise TryAgainError(f"{where}: broken stream: {data[:80]!r}") from error
     if "error" in event:
-        raise TryAgainError(f"{where}: {error_message(data.encode())}")
+        raise TryAgainError(f"{where}: {error_message(data)}")
     usage = event.get("usage") or {}
     details = usage.get("prompt_tokens_details") or {}
     choice = (event.get("choices") or [{}])[0]
@@ -35,6 +37,27 @@ def parse_event(data: str, where: str) -> Piece:
     )
 
 
+class _Reader:
+    """Server-sent events out of the bytes of a stream, cut anywhere."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._rest = b""
+        self.is_done = False
+
+    def pieces(self, data: bytes) -> Iterator[Piece]:
+        """What the events that end in `data` say."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            if not line.startswith(b"data:") or self.is_done:
+                continue
+            event = line[5:].strip()
+            if event == DONE:
+                self.is_done = True
+            else:
+                yield parse_event(event, self._where)
+
+
 class OpenAIEngine:
     """Engine adapter over one connection pool. `base_url` is the server's root, without `/v1`.
 
@@ -45,13 +68,24 @@ class OpenAIEngine:
     def __init__(self, base_url: str, timeout_s: float, api_key: str = "", *, connections: int = 64) -> None:
         self.base_url = base_url.rstrip("/")
         self.timeout_s = timeout_s
-        self._client = httpx.AsyncClient(
-            base_url=self.base_url,
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-            trust_env=False,
-        )
+        self._headers = {"Content-Type": "application/json"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._connections = connections
+        self._opened: tuple[asyncio.AbstractEventLoop, aiohttp.ClientSession] | None = None
+
+    def _client(self) -> aiohttp.ClientSession:
+        """The connections of the running loop: an engine is made in a thread before there is one."""
+        loop = asyncio.get_running_loop()
+        if self._opened is None or self._opened[0] is not loop:
+            connect_s = min(CONNECT_TIMEOUT_S, self.timeout_s)
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=self.timeout_s)
+            connector = aiohttp.TCPConnector(limit=self._connections)
+            session = aiohttp.ClientSession(
+                connector=connector, timeout=timeout, headers=self._headers, cookie_jar=aiohttp.DummyCookieJar()
+            )
+            self._opened = loop, session
+        return self._opened[1]
 
     async def pieces(
         self,
@@ -61,9 +95,11 @@ class OpenAIEngine:
         max_tokens: int,
         temperature: float = 0.0,
         schema: dict[str, Any] | None = None,
-    ) -> AsyncIterator[Piece]:
-        """See Engine."""
+        options: Mapping[str, Any] | None = None,
+    ) -> AsyncGenerator[Piece]:
+        """See Engine. Events that arrive together each make a piece."""
         request: dict[str, Any] = {
+            **(options or {}),
             "model": model,
             "messages": [message.model_dump() for message in messages],
             "max_tokens": max_tokens,
@@ -73,22 +109,19 @@ class OpenAIEngine:
         }
         if schema is not None:
             request["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
-        done = False
+        reader = _Reader(self.base_url)
+        address = f"{self.base_url}/v1/chat/completions"
         try:
-            async with self._client.stream("POST", "/v1/chat/completions", json=request) as response:
-                if response.is_error:
-                    raise_for_status(response.status_code, await response.aread(), self.base_url)
-                async for line in response.aiter_lines():
-                    if not line.startswith("data:"):
-                        continue
-                    data = line[5:].strip()
-                    if data == "[DONE]":
-                        done = True
-                        break
-                    yield parse_event(data, self.base_url)
-        except httpx.TransportError as error:
-            raise TryAgainError(f"{self.base_url}: {type(error).__name__} {error}".rstrip()) from error
-        if not done:
+            async with self._client().post(address, data=orjson.dumps(request)) as response:
+                if response.status >= 400:
+                    raise_for_status(response.status, await response.read(), self.base_url)
+                async for data in response.content.iter_any():  # to its end: only then is the connection used again
+                    for piece in reader.pieces(data):
+                        yield piece
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if not reader.is_done:
+                raise TryAgainError(f"{self.base_url}: {type(error).__name__} {error}".rstrip()) from error
+        if not reader.is_done:
             raise TryAgainError(f"{self.base_url}: the stream ended early")
 
     async def complete(
@@ -99,16 +132,19 @@ class OpenAIEngine:
         max_tokens: int,
         temperature: float = 0.0,
         schema: dict[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Completion:
         """The whole answer, streamed underneath so that `first_token_s` is measured. Bounded by `timeout_s` in all."""
         begin = time.perf_counter()
         first = 0.0
         parts: list[str] = []
         finish, usage = "", Piece()
+        stream = self.pieces(
+            model, messages, max_tokens=max_tokens, temperature=temperature, schema=schema, options=options
+        )
         try:
-            async with asyncio.timeout(self.timeout_s):
-                pieces = self.pieces(model, messages, max_tokens=max_tokens, temperature=temperature, schema=schema)
-                async for piece in pieces:
+            async with asyncio.timeout(self.timeout_s), aclosing(stream):
+                async for piece in stream:
                     if piece.text:
                         first = first or time.perf_counter() - begin
                         parts.append(piece.text)
@@ -130,11 +166,14 @@ class OpenAIEngine:
     async def ready(self) -> bool:
         """Whether `/health` answers 200 now."""
         try:
-            response = await self._client.get("/health", timeout=CONNECT_TIMEOUT_S)
-        except httpx.TransportError:
+            timeout = aiohttp.ClientTimeout(total=CONNECT_TIMEOUT_S)
+            async with self._client().get(f"{self.base_url}/health", timeout=timeout) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError, OSError):
             return False
-        return response.status_code == httpx.codes.OK
 
     async def close(self) -> None:
         """Close the connection pool."""
-        await self._client.aclose()
+        if self._opened is not None:
+            await self._opened[1].close()
+            self._opened = None

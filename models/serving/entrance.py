@@ -1,8 +1,10 @@
-"""What a request must pass before the gateway looks at it: a known key, a body that is not too large, a free place."""
+"""What a request must pass before the gateway looks at it: a known key, limits, a body within bounds, a free place."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+import math
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from starlette.datastructures import Headers
@@ -10,19 +12,41 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.errors import SluiceError
 from infra.records import ApiKey
+from models.serving.event_stream import ClientGoneError
+from models.serving.meter import Meter, Spending
 from models.serving.wire import ApiError
+
+WORKED_ON = ("/v1/answers", "/v1/chat/completions", "/v1/embeddings")
+"""Paths whose requests an engine or the encoder works on: their tokens count."""
+_JSON_MARKS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+"""Strings, whose brackets are text, and brackets."""
 
 FindCaller = Callable[[str], Awaitable[ApiKey | None]]
 """Authorization header → caller."""
 
 
 class Entrance:
-    """ASGI middleware: paths under /v1/ need a key, every body has a limit; the caller goes into the state."""
+    """ASGI middleware: paths under /v1/ need a key with something left of its limits; every body has a limit.
 
-    def __init__(self, app: ASGIApp, find_caller: FindCaller, max_body_bytes: int) -> None:
+    The caller and what the request uses go into the state as `caller` and `usage`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        find_caller: FindCaller,
+        meter: Meter,
+        max_body_bytes: int,
+        max_depth: int | None = None,
+        refused: Callable[[str], None] = lambda code: None,
+    ) -> None:
+        """`refused` is told the code of every request that is sent away here."""
         self._app = app
         self._find_caller = find_caller
+        self._meter = meter
         self._max_body_bytes = max_body_bytes
+        self._max_depth = max_depth
+        self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -30,26 +54,44 @@ class Entrance:
             await self._app(scope, receive, send)
             return
         try:
-            body = await self._admit(scope, receive)
+            body, spending = await self._admit(scope, receive)
         except ApiError as error:
+            self._refused(error.code)
             await _refuse(error, send)
             return
-        await self._app(scope, _replay(body, receive), send)
+        except ClientGoneError:
+            return
+        try:
+            await self._app(scope, _replay(body, receive), _with_headers(send, spending.headers))
+        finally:
+            await self._meter.end(spending)
 
-    async def _admit(self, scope: Scope, receive: Receive) -> bytes:
-        headers = Headers(scope=scope)
-        if scope["path"].startswith("/v1/"):
-            try:
-                found = await self._find_caller(headers.get("authorization", ""))
-            except SluiceError as error:
-                raise ApiError(503, "unavailable", "The records are not readable now; try again.") from error
-            if found is None:
-                raise ApiError(401, "invalid_api_key", "A valid key is needed: Authorization: Bearer <key>.")
-            scope.setdefault("state", {})["caller"] = found
+    async def _admit(self, scope: Scope, receive: Receive) -> tuple[bytes, Spending]:
+        headers, path = Headers(scope=scope), scope["path"]
+        caller = await self._caller(headers) if path.startswith("/v1/") else None
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._max_body_bytes:
             raise self._too_large()
-        return await self._body(receive)
+        body = await self._body(receive)
+        if self._max_depth is not None and deeper_than(body, self._max_depth):
+            raise ApiError(400, "nested_too_deeply", f"The body is nested more than {self._max_depth} levels deep.")
+        spending = Spending()
+        if caller is not None:
+            try:
+                spending = await self._meter.begin(caller, len(body) if path in WORKED_ON else 0)
+            except SluiceError as error:
+                raise _unavailable() from error
+            scope.setdefault("state", {}).update(caller=caller, usage=spending.usage)
+        return body, spending
+
+    async def _caller(self, headers: Headers) -> ApiKey:
+        try:
+            found = await self._find_caller(headers.get("authorization", ""))
+        except SluiceError as error:
+            raise _unavailable() from error
+        if found is None:
+            raise ApiError(401, "invalid_api_key", "A valid key is needed: Authorization: Bearer <key>.")
+        return found
 
     def _too_large(self) -> ApiError:
         return ApiError(413, "request_too_large", f"The body is larger than {self._max_body_bytes} bytes.")
@@ -58,6 +100,8 @@ class Entrance:
         parts, size = [], 0
         while True:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
             part: bytes = message.get("body", b"")
             size += len(part)
             if size > self._max_body_bytes:
@@ -65,6 +109,40 @@ class Entrance:
             parts.append(part)
             if not message.get("more_body", False):
                 return b"".join(parts)
+
+
+def _unavailable() -> ApiError:
+    return ApiError(503, "unavailable", "The records are not readable now; try again.", retry_after=1)
+
+
+def deeper_than(body: bytes, levels: int) -> bool:
+    """Whether a JSON text is nested more than `levels` deep: told without parsing it, which such a text could break."""
+    if body.count(b"[") + body.count(b"{") <= levels:
+        return False
+    depth = 0
+    for mark in _JSON_MARKS.finditer(body):
+        opened = mark.group()[0]
+        if opened in b"[{":
+            depth += 1
+            if depth > levels:
+                return True
+        elif opened in b"]}":
+            depth -= 1
+    return False
+
+
+def _with_headers(send: Send, headers: Mapping[str, str]) -> Send:
+    """A send that puts these headers on the response."""
+    if not headers:
+        return send
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *raw]}
+        await send(message)
+
+    return sent
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -89,6 +167,11 @@ async def _refuse(error: ApiError, send: Send) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
+def too_late() -> ApiError:
+    """What a client reads whose time is over."""
+    return ApiError(504, "timeout", "The answer took too long; try again.")
+
+
 class Admission:
     """At most `running` requests at work and `queued` waiting; more are sent away at once."""
 
@@ -99,14 +182,21 @@ class Admission:
         self.inside = 0
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """A place to work in. Raises ApiError 429 when all are taken and the queue is full."""
+    async def place(self, wait_s: float = math.inf) -> AsyncIterator[None]:
+        """A place to work in. Raises ApiError 429 when all are taken and the queue is full, 504 after `wait_s`."""
         if self.inside >= self._limit:
             raise ApiError(429, "overloaded", "Too many requests at once; try again.", retry_after=self._retry_after_s)
         self.inside += 1
         try:
-            async with self._places:
+            try:
+                async with asyncio.timeout(None if math.isinf(wait_s) else wait_s):
+                    await self._places.acquire()
+            except TimeoutError as error:
+                raise too_late() from error
+            try:
                 yield
+            finally:
+                self._places.release()
         finally:
             self.inside -= 1
 

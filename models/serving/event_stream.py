@@ -1,11 +1,15 @@
-"""A response of server-sent events that ends its work when the client leaves."""
+"""Work that ends when its client leaves, and a response of server-sent events that is made that way."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+
+class ClientGoneError(Exception):
+    """Nobody waits for the response any more."""
 
 
 class EventStream(Response):
@@ -24,21 +28,36 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        serving = asyncio.current_task()
-        assert serving is not None, "a response is sent by a task"
-        gone = asyncio.create_task(_gone(receive))
-        gone.add_done_callback(lambda task: None if task.cancelled() else serving.cancel())
-        try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            async with aclosing(self._body) as events:
+        with suppress(ClientGoneError):
+            async with while_connected(receive), aclosing(self._body) as events:
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 async for event in events:
                     await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-        except asyncio.CancelledError:
-            if not gone.done() or serving.uncancel():
-                raise
-        finally:
-            gone.cancel()
+                await send({"type": "http.response.body", "body": b""})
+
+
+@asynccontextmanager
+async def while_connected(receive: Receive) -> AsyncIterator[None]:
+    """Work for a client: it is cancelled when the client leaves, and ClientGoneError raised in its place."""
+    serving = asyncio.current_task()
+    assert serving is not None, "a request is served by a task"
+    works = True
+
+    def leave(task: asyncio.Task[None]) -> None:
+        if works and not task.cancelled():
+            serving.cancel()
+
+    gone = asyncio.create_task(_gone(receive))
+    gone.add_done_callback(leave)
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if not gone.done() or gone.cancelled() or serving.uncancel():
+            raise
+        raise ClientGoneError from error
+    finally:
+        works = False
+        gone.cancel()
 
 
 async def _gone(receive: Receive) -> None:

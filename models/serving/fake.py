@@ -1,9 +1,9 @@
 """An engine for unit tests: answers from a function, fails by script, remembers what it was asked."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from infra.errors import SluiceError
 from models.types import Completion, Engine, Message, Piece
@@ -22,6 +22,7 @@ class Asked(BaseModel):
     max_tokens: int
     temperature: float
     json_schema: dict[str, Any] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class FakeEngine(Engine):
@@ -52,11 +53,13 @@ class FakeEngine(Engine):
         max_tokens: int,
         temperature: float = 0.0,
         schema: dict[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Completion:
         """See Engine. Takes no time: both times are 0."""
         asked = Asked(
-            model=model, messages=tuple(messages), max_tokens=max_tokens, temperature=temperature, json_schema=schema
-        )
+            model=model, messages=tuple(messages), max_tokens=max_tokens, temperature=temperature, json_schema=schema,
+            options=dict(options or {}),
+        )  # fmt: skip
         pieces, cut = self._reply(asked)
         return Completion(
             text="".join(pieces),
@@ -75,11 +78,13 @@ class FakeEngine(Engine):
         max_tokens: int,
         temperature: float = 0.0,
         schema: dict[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[Piece]:
         """See Engine: word by word."""
         asked = Asked(
-            model=model, messages=tuple(messages), max_tokens=max_tokens, temperature=temperature, json_schema=schema
-        )
+            model=model, messages=tuple(messages), max_tokens=max_tokens, temperature=temperature, json_schema=schema,
+            options=dict(options or {}),
+        )  # fmt: skip
         words, cut = self._reply(asked)
         for word in words:
             yield Piece(text=word)

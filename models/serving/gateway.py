@@ -12,6 +12,7 @@ from functools import lru_cache
 from fastapi import FastAPI
 
 from indexes.types import Embedder
+from infra.cost import CostSpec, TokenPrices
 from infra.errors import SetupError, SluiceError, TryAgainError
 from infra.records import ApiKey, Records
 from infra.settings import be_quiet, policy, settings
@@ -19,12 +20,16 @@ from models.answering.guards.guardrails import personal_data
 from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec
 from models.serving.answerer import Answerer, GatewaySpec
+from models.serving.cache.redis_store import RedisStore
 from models.serving.cache.spec import CacheSpec
-from models.serving.cache.store import CacheStore
+from models.serving.cache.store import MemoryStore
 from models.serving.endpoints import add_routes, handle_errors
 from models.serving.engine import OpenAIEngine
 from models.serving.entrance import Entrance
 from models.serving.keys import caller as caller_of
+from models.serving.limits import Ledger, OwnLedger
+from models.serving.meter import Meter
+from models.serving.redis_ledger import RedisLedger, SteadyLedger
 from models.serving.runtime import ReleaseBuilder, Runtime
 from models.serving.writer import Redact
 
@@ -58,15 +63,22 @@ def create_app(
     runtime: Runtime,
     spec: GatewaySpec,
     redact: Redact,
+    *,
+    prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
+    redis_url: str = "",
     cache: CacheSpec | None = None,
-    store: CacheStore | None = None,
 ) -> FastAPI:
-    """The gateway over its parts. `redact` takes personal data out of everything that is written down; `store` keeps
-    the answers of the cache, in this process's memory when it is None. Without `cache` nothing is kept.
+    """The gateway over its parts. `redact` takes personal data out of everything that is written down.
 
-    Its lifespan owns `runtime` and the trace writer: on shutdown traces are flushed and engine clients closed.
+    Limits of keys are counted in the Redis of `redis_url`, if there is one, and the answers of the cache lie there, or
+    in this process; without `cache` none is kept. Its lifespan owns `runtime` and the trace writer: on shutdown traces
+    are flushed and engine clients closed.
     """
-    service = Answerer(records, runtime, spec, redact, cache, store)
+    kept = cache or CacheSpec()
+    store = RedisStore(redis_url, kept) if redis_url else MemoryStore(kept)
+    service = Answerer(records, runtime, spec, redact, prices, kept, store)
+    ledger: Ledger = SteadyLedger(RedisLedger(redis_url), service.metrics.away.inc) if redis_url else OwnLedger()
+    meter = Meter(ledger, spec.limits, spec.reserve_tokens, prices)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -78,13 +90,21 @@ def create_app(
         await service.cache.close()
         await asyncio.to_thread(service.writer.close)
         await runtime.close()
+        await ledger.close()
 
     async def find_caller(authorization: str) -> ApiKey | None:
         return caller_of(authorization, (await service.routing.get()).keys)
 
     app = FastAPI(title="Sluice gateway", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.answerer = service
-    app.add_middleware(Entrance, find_caller=find_caller, max_body_bytes=spec.max_body_bytes)
+    app.add_middleware(
+        Entrance,
+        find_caller=find_caller,
+        meter=meter,
+        max_body_bytes=spec.max_body_bytes,
+        max_depth=spec.http.max_json_depth,
+        refused=lambda code: service.metrics.errors.labels(code).inc(),
+    )
     handle_errors(app, service)
     add_routes(app)
     return app
@@ -125,8 +145,11 @@ def serve(host: str, port: int) -> None:
     spec = policy().section("gateway", GatewaySpec)
     redact = personal_data(policy().section("guards", GuardPolicy)).redact
     records = Records.open(settings().database_url)
+    prices = policy().section("cost", CostSpec).tokens if "cost" in policy().sections else TokenPrices()
+    redis_url = settings().redis_url.get_secret_value()
     cache = policy().section("cache", CacheSpec)
-    app = create_app(records, Runtime(_build(records)), spec, redact, cache)
+    runtime = Runtime(_build(records))
+    app = create_app(records, runtime, spec, redact, prices=prices, redis_url=redis_url, cache=cache)
     drain = int(spec.request_timeout_s) + 1
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=drain, access_log=False)
     uvicorn.Server(config).run(sockets=[listener])

@@ -29,7 +29,8 @@ def to_trace(answer: Answer, assignment: Assignment, asked: Ask, created: float)
         arm=assignment.arm,
         rollout=assignment.rollout,
         session=asked.session_digest,
-        request_key=asked.request_key or None,
+        request_key=_kept_key(answer, asked),
+        body_digest=asked.body_digest,
         question=answer.question,
         answer=answer.answer,
         refused=answer.refused,
@@ -52,6 +53,11 @@ def to_trace(answer: Answer, assignment: Assignment, asked: Ask, created: float)
         cache=answer.cache,
         tools=[call.model_dump() for call in answer.tools],
     )
+
+
+def _kept_key(answer: Answer, asked: Ask) -> str | None:
+    """A caller that sends a request again shall not get the failure of the first time."""
+    return None if answer.error and asked.body_digest else asked.request_key or None
 
 
 class TraceWriter:

@@ -1,7 +1,7 @@
 """Cases asked through a pipeline: order, how many at once, progress, and a release that fails."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -33,6 +33,7 @@ class CountingEngine(FakeEngine):
         max_tokens: int,
         temperature: float = 0.0,
         schema: dict[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Completion:
         self.begun += 1
         first = self.begun == 1

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ class SlowEngine(FakeEngine):
         max_tokens: int,
         temperature: float = 0.0,
         schema: dict[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Completion:
         self.waiting += 1
         if self.waiting == SPEC.max_in_flight:

@@ -19,13 +19,14 @@ def _columns() -> dict[str, list[sa.Column[Any]]]:
             sa.Column("limits", sa.JSON(), nullable=False, server_default="{}"),
         ],
         "traces": [
-            sa.Column("tenant", sa.String(length=64), nullable=False, server_default=""),
+            sa.Column("tenant", sa.String(length=64), nullable=False, server_default="default"),
             sa.Column("caller", sa.String(length=16), nullable=False, server_default=""),
             sa.Column("path", sa.String(length=16), nullable=False, server_default="answers"),
             sa.Column("cost", sa.Float(), nullable=False, server_default="0"),
             sa.Column("engine", sa.String(length=128), nullable=False, server_default=""),
             sa.Column("cache", sa.String(length=16), nullable=False, server_default=""),
             sa.Column("tools", sa.JSON(), nullable=False, server_default="[]"),
+            sa.Column("body_digest", sa.String(length=64), nullable=False, server_default=""),
         ],
     }
 

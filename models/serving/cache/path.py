@@ -1,5 +1,7 @@
 """A request on its way through the cache: guards first, then what is kept, then the engine, alone for one question."""
 
+import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
@@ -11,6 +13,7 @@ from models.serving.asks import Ask, Begun, Outcome
 from models.serving.cache.answers import AnswerCache, Hit
 from models.serving.cache.entries import Place, place_of
 from models.serving.cache.flights import Turn
+from models.serving.entrance import too_late
 from models.serving.traffic import Assignment
 from models.types import Answer
 
@@ -46,7 +49,7 @@ class CachedPath:
         trail.spans.append(screened.span)
         place = place_of(self._asked, self._assignment, screened.question)
         hit = await self._exact(trail, place)
-        turn = Turn.LOOK if hit else await self._cache.flights.turn(place)
+        turn = Turn.LOOK if hit else await self._turn(place)
         if turn is Turn.LOOK and hit is None:
             hit = await self._exact(trail, place)
         leads = turn is Turn.LEAD
@@ -55,8 +58,8 @@ class CachedPath:
                 hit = await self._semantic(trail, place, screened.question)
             self._cache.given(hit)
             if hit is not None:
-                for event in self._from_cache(hit, screened, trail):
-                    yield event
+                for given in self._from_cache(hit, screened, trail):
+                    yield given
                 return
             async with aclosing(run(screened)) as events:
                 async for event in events:
@@ -67,6 +70,14 @@ class CachedPath:
         finally:
             if leads:
                 self._cache.flights.land(place, None)
+
+    async def _turn(self, place: Place) -> Turn:
+        left_s = self._asked.left_s
+        try:
+            async with asyncio.timeout(left_s if left_s < math.inf else None):
+                return await self._cache.flights.turn(place)
+        except TimeoutError as error:
+            raise too_late() from error
 
     def _screened(self) -> Screened | None:
         try:
