@@ -8,8 +8,8 @@ from indexes.retriever import Mode, Probe, Retriever
 from indexes.types import Chunk, Passage
 from infra.errors import SluiceError
 from models.answering.context import ContextSpec
+from models.answering.guards.grounding import WORD
 from models.answering.guards.guardrails import Guards
-from models.answering.guards.outputs import WORD
 from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec, GenerationSpec, Pipeline
 from models.prompts import DEFAULT

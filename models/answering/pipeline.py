@@ -41,6 +41,15 @@ class GenerationSpec(Spec):
     """Longest time the engine may take for one answer; after it the fallback is given."""
 
 
+class ChatSpec(Spec):
+    """Conversations with the model of a release, without passages."""
+
+    max_tokens: int = Field(ge=1, le=32_768)
+    """Most tokens of a message, whatever the client asks for."""
+    max_chars: int = Field(ge=1, le=1_000_000)
+    """Longest conversation, in characters of all messages."""
+
+
 class AnswerSpec(Spec):
     """The request path of a release from question to answer (`Release.retrieval` holds it)."""
 
@@ -55,6 +64,13 @@ class AnswerSpec(Spec):
     """What of it the model reads."""
     generation: GenerationSpec
     """How the model writes."""
+    chat: ChatSpec | None = None
+    """What conversations may take; null = answers of `generation.max_tokens` to conversations of 16,000 characters."""
+
+    @property
+    def chat_limits(self) -> ChatSpec:
+        """What conversations may take."""
+        return self.chat or ChatSpec(max_tokens=self.generation.max_tokens, max_chars=16_000)
 
 
 def new_trace_id() -> str:

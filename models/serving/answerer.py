@@ -13,6 +13,7 @@ from infra.cost import TokenPrices
 from infra.errors import InputError, SluiceError
 from infra.records import Records, Trace
 from infra.settings import Spec
+from models.answering.chat import Chat
 from models.answering.pipeline import Screened, new_trace_id
 from models.serving.asks import Ask, Begun, Outcome
 from models.serving.cache.answers import AnswerCache
@@ -26,7 +27,7 @@ from models.serving.runtime import Runtime
 from models.serving.traffic import Assignment, Routing, RoutingCache, assign, forced
 from models.serving.wire import ApiError
 from models.serving.writer import Redact, TraceWriter, to_trace
-from models.types import Answer, Citation, GuardEvent
+from models.types import Answer, Citation, GuardEvent, ToolCall
 
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -90,6 +91,7 @@ class Metrics:
 def stored_answer(row: Trace) -> Outcome:
     """The answer as the records keep it (redacted)."""
     passages = tuple(Citation.model_validate(passage) for passage in row.passages)
+    calls = [ToolCall.model_validate(call) for call in row.tools]
     answer = Answer(
         question=row.question,
         answer=row.answer,
@@ -105,6 +107,9 @@ def stored_answer(row: Trace) -> Outcome:
         completion_tokens=row.completion_tokens,
         cached_tokens=row.cached_tokens,
         error=row.error,
+        path="chat" if row.path == "chat" else "answers",
+        tools=tuple(calls),
+        finish_reason="tool_calls" if any(call.outcome == "returned" for call in calls) else "stop",
     )
     return Outcome(answer, Assignment(row.release, row.arm, row.rollout))
 
@@ -214,7 +219,10 @@ class Answerer:
                 async with asyncio.timeout(min(asked.left_s, self.spec.request_timeout_s)):
                     pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])
                     asked.usage.begun = True
-                    events = pipeline.stream(asked.question, frozenset(asked.caller.access), trace_id, screened)
+                    if asked.talk is not None:
+                        events = Chat(pipeline).stream(asked.talk, trace_id)
+                    else:
+                        events = pipeline.stream(asked.question, frozenset(asked.caller.access), trace_id, screened)
                     async with aclosing(events):
                         async for event in events:
                             if isinstance(event, str):
@@ -223,7 +231,8 @@ class Answerer:
                                 answer = self._priced(event)
             except InputError as error:
                 failure, asked.usage.begun = "", False
-                raise ApiError(422, "invalid_question", str(error), param="question") from error
+                field = "question" if asked.talk is None else "messages"
+                raise ApiError(422, "invalid_question", str(error), param=field) from error
             except TimeoutError as error:
                 failure = "timeout"
                 raise too_late() from error

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from infra.records import ApiKey
+from models.answering.chat import Talk
 from models.serving.traffic import Assignment
 from models.types import Answer
 
@@ -46,6 +47,8 @@ class Ask:
     """When the caller stops waiting, by `time.monotonic()`."""
     usage: Usage = field(default_factory=Usage, compare=False)
     """Where the answer's tokens and cost are counted."""
+    talk: Talk | None = None
+    """The whole conversation, where the model answers it without passages."""
 
     @property
     def left_s(self) -> float:

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from indexes.types import Embedder
 from infra.cost import CostSpec, TokenPrices
 from infra.errors import SetupError, SluiceError, TryAgainError
+from infra.logs import log_in_lines
 from infra.records import ApiKey, Records
 from infra.settings import be_quiet, policy, settings
 from models.answering.guards.guardrails import personal_data
@@ -29,7 +30,11 @@ from models.serving.entrance import Entrance
 from models.serving.keys import caller as caller_of
 from models.serving.limits import Ledger, OwnLedger
 from models.serving.meter import Meter
+from models.serving.openapi import describe
+from models.serving.pages import add_pages
+from models.serving.protocol import limited
 from models.serving.redis_ledger import RedisLedger, SteadyLedger
+from models.serving.response_headers import ResponseHeaders
 from models.serving.runtime import ReleaseBuilder, Runtime
 from models.serving.writer import Redact
 
@@ -95,7 +100,13 @@ def create_app(
     async def find_caller(authorization: str) -> ApiKey | None:
         return caller_of(authorization, (await service.routing.get()).keys)
 
-    app = FastAPI(title="Sluice gateway", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Sluice gateway",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name.removeprefix("_"),
+    )
     app.state.answerer = service
     app.add_middleware(
         Entrance,
@@ -105,8 +116,11 @@ def create_app(
         max_depth=spec.http.max_json_depth,
         refused=lambda code: service.metrics.errors.labels(code).inc(),
     )
+    app.add_middleware(ResponseHeaders)
     handle_errors(app, service)
     add_routes(app)
+    add_pages(app)
+    describe(app)
     return app
 
 
@@ -151,7 +165,14 @@ def serve(host: str, port: int) -> None:
     runtime = Runtime(_build(records))
     app = create_app(records, runtime, spec, redact, prices=prices, redis_url=redis_url, cache=cache)
     drain = int(spec.request_timeout_s) + 1
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=drain, access_log=False)
+    config = uvicorn.Config(
+        app,
+        http=limited(spec.http),
+        log_config=None,
+        log_level="warning",
+        timeout_graceful_shutdown=drain,
+        access_log=False,
+    )
     uvicorn.Server(config).run(sockets=[listener])
     records.close()
 
@@ -162,7 +183,7 @@ def main() -> int:
     parser.add_argument("--host", default=settings().host)
     parser.add_argument("--port", type=int, default=settings().gateway_port)
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_in_lines(logging.INFO)
     be_quiet()
     try:
         serve(given.host, given.port)

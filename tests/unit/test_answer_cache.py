@@ -392,7 +392,7 @@ def test_the_place_holds_all_that_changes_the_answer_and_nothing_else() -> None:
 async def test_no_look_up_of_100_000_gives_what_others_may_see() -> None:
     """Planted: the same 40 questions by callers of 6 tenants, 5 sets of labels and 4 releases, most of them kept.
 
-    Every kept answer names whom it was made for; look-ups and puts come in random order, under room for a third of them.
+    Every kept answer names whom it was made for; look-ups and puts come in random order, in room for a third.
     """
     spec = EXACT.model_copy(update={"max_entries": 1600})
     cache = AnswerCache(spec, MemoryStore(spec), str, CollectorRegistry())

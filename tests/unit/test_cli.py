@@ -22,7 +22,7 @@ from tests.environment import only
 
 COMMANDS = [
     "up", "down", "status", "run", "ask", "explain", "report", "bench", "plan-memory", "advise", "break-even",
-    "compare-loads", "check-data", "doctor", "releases",
+    "compare-loads", "check-data", "doctor", "releases", "key",
 ]  # fmt: skip
 
 

@@ -103,9 +103,9 @@ class AnswerCache:
         """Whether a request may be answered from the cache and fill it.
 
         What an operator forces, or repeats by a request key, is asked of the release itself: a shadow replay compares
-        releases, not caches.
+        releases, not caches. A conversation is its caller's own.
         """
-        return self.spec.exact and not asked.release and not asked.request_key
+        return self.spec.exact and not asked.release and not asked.request_key and asked.talk is None
 
     async def exact(self, place: Place) -> Hit | None:
         """The answer to the same question."""
