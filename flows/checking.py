@@ -79,7 +79,7 @@ CORPUS = ("model", "corpus", "validation", "cases", "chunking", "embedding")
 INDEX = (*CORPUS, "index", "answering")
 TRAINING = (*INDEX, "guards", "training_data", "training", "forgetting")
 ENGINE = (*TRAINING, "engine", "asking", "cost", "quantization", "quantization_load")
-RELEASE = (*ENGINE, "gate", "canary", "gateway", "night")
+RELEASE = (*ENGINE, "gate", "canary", "gateway", "cache", "night")
 NEEDED: dict[str, tuple[str, ...]] = {
     "ingest": CORPUS,
     "index": INDEX,
