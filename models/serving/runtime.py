@@ -69,6 +69,11 @@ class ReleaseBuilder:
         )
 
 
+def _key(release: str, placement: Placement) -> tuple[str, str]:
+    """A release where it is placed now: all of it, so that a pool that comes or goes makes another pipeline."""
+    return release, f"{placement.base_url} {placement.model} {placement.pools}"
+
+
 class Runtime:
     """Pipelines by release and placement: built once, however many requests ask at the same moment."""
 
@@ -81,9 +86,13 @@ class Runtime:
         """Whether a request to this release would find its pipeline ready."""
         return any(name == release for name, _ in self._pipelines)
 
+    def ready(self, release: str, placement: Placement) -> Pipeline | None:
+        """The release's pipeline, where it is built."""
+        return self._pipelines.get(_key(release, placement))
+
     async def pipeline(self, release: str, placement: Placement) -> Pipeline:
         """The release's pipeline, built in a thread when it is not there."""
-        key = (release, f"{placement.base_url} {placement.model} {placement.pools}")
+        key = _key(release, placement)
         if key not in self._pipelines:
             async with self._lock:
                 if key not in self._pipelines:
