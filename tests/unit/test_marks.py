@@ -1,4 +1,4 @@
-"""Marks around passages: made of the trace id alone, beyond the reach of a passage, and no token of a template in it."""
+"""Marks around passages: made of the trace id, beyond a passage's reach; no passage holds a token of a template."""
 
 import pytest
 from hypothesis import given
