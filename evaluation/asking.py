@@ -18,7 +18,7 @@ async def ask_cases(
 ) -> list[Observation]:
     """Observations in the order of `cases`, at most `at_once` questions in flight.
 
-    A case has the same trace id every time, so the marks around its passages are the same for every release.
+    A case has the same trace id every time, so the mark below its passages is the same for every release.
     """
     slots = asyncio.Semaphore(at_once)
     done = 0

@@ -1,13 +1,13 @@
-"""Marks around what is data: lines of random letters that no passage can hold, and text that cannot act as control.
+"""The mark below what is data: a line of random letters that no passage can hold; and text that cannot act as control.
 
 Spotlighting by delimiter (Hines et al. 2024, arXiv:2403.14720). Every passage is one line, so none can make a line of
-its own; what looks like a mark inside one is written small. The shape was measured: docs/decisions/spotlighting.md.
+its own; what looks like a mark inside one is written large. The shape was measured: docs/decisions/spotlighting.md.
 """
 
 import hashlib
 import re
 
-LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
+LETTERS = "bcdfghjklmnpqrstvwxz"
 """Without vowels, so that no word of a text looks like a mark."""
 LENGTH = 12
 """20¹² is 52 bits: a passage is written before its request is, and cannot guess the mark."""
@@ -33,10 +33,13 @@ def mark_of(key: str) -> str:
 
 def inert(text: str) -> str:
     """Text as it may stand in a prompt: nothing in it is a mark or a token of a chat template."""
-    return _CONTROL.sub(lambda sign: f"{sign.group()} ", _LIKE.sub(lambda like: like.group().lower(), text))
+    return _CONTROL.sub(lambda sign: f"{sign.group()} ", _LIKE.sub(lambda like: like.group().upper(), text))
 
 
-def between_marks(lines: str, key: str) -> str:
-    """Lines of passages between two marks; nothing where there is none."""
-    mark = mark_of(key)
-    return f"{mark}\n{lines}\n{mark}" if lines else ""
+def above_mark(lines: str, key: str) -> str:
+    """Lines of passages, closed by the mark: all above it is data. Nothing where there is no line.
+
+    No mark opens the data: the message begins with it, and passages that are shown again are the same beginning of a
+    prompt, which an engine's prefix cache knows.
+    """
+    return f"{lines}\n{mark_of(key)}" if lines else ""

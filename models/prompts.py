@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from infra.errors import InputError
 from infra.store import ArtifactRef, ArtifactStore, canonical_json, write_atomic
-from models.marks import between_marks, inert
+from models.marks import above_mark, inert
 from models.types import Message
 
 KIND = "prompt"
@@ -114,12 +114,12 @@ def _messages(prompt: Prompt, user: str) -> list[Message]:
 
 
 def shown(passages: Sequence[Source], key: str) -> str:
-    """The numbered passages between the two marks that `key` makes: what stands there is data, never an order."""
-    return between_marks(numbered(passages), key)
+    """The numbered passages above the mark that `key` makes: what stands there is data, never an order."""
+    return above_mark(numbered(passages), key)
 
 
 def render(prompt: Prompt, passages: Sequence[Source], question: str, key: str) -> list[Message]:
-    """Messages that ask `question` over `passages`, which stand between the marks of `key` (the request's trace id)."""
+    """Messages that ask `question` over `passages`, which stand above the mark of `key` (the request's trace id)."""
     return _messages(prompt, prompt.user.format(passages=shown(passages, key), question=_fold(question)))
 
 

@@ -9,7 +9,7 @@ from models.types import Message
 
 
 def mark_key(question: str, shown: Sequence[Source]) -> str:
-    """What the marks around the passages of a row are made of: its own texts, so that they are the same every time."""
+    """What the mark below the passages of a row is made of: its own texts, so that it is the same every time."""
     return "\n".join([question, *(passage.text for passage in shown)])
 
 

@@ -21,11 +21,10 @@ def test_the_default_prompt_is_exactly_this() -> None:
     system, user = render(DEFAULT, passages, "How often?", "trace-1")
     assert (system.role, system.content) == ("system", "Answer from the passages. Cite the passage number.")
     assert user.content == (
-        f"{MARK}\n[1] Meter reading: Meters are read every 14 days.\n[2] Open {{daily}}.\n{MARK}\n\n"
-        "Question: How often?"
+        f"[1] Meter reading: Meters are read every 14 days.\n[2] Open {{daily}}.\n{MARK}\n\nQuestion: How often?"
     )
     assert render_support(DEFAULT, passages[:1], "Meters are read daily", "trace-1")[1].content == (
-        f"{MARK}\n[1] Meter reading: Meters are read every 14 days.\n{MARK}\n\n"
+        f"[1] Meter reading: Meters are read every 14 days.\n{MARK}\n\n"
         "Claim: Meters are read daily\nDo the passages support the claim? Answer yes or no."
     )
 

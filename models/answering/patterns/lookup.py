@@ -55,7 +55,7 @@ class Lookup:
         taken = before or Retrieved([], searches=0)
         self.question = question
         self.key = secrets.token_hex(16)
-        """What the marks around passages are made of, as the model sees them on this way."""
+        """What the mark below passages is made of, as the model sees them on this way."""
         self.spec = spec
         self.prompt = writer.prompt
         self.k = search.spec.k
@@ -134,7 +134,7 @@ class Lookup:
         return [_harmless(passage.chunk, self.spec.passage_chars) for passage in passages]
 
     def shown(self, passages: Sequence[Passage]) -> str:
-        """The same as it stands in a task: numbered, between the marks of this way."""
+        """The same as it stands in a task: numbered, above the mark of this way."""
         return shown(self.as_data(passages), self.key)
 
 
