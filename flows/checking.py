@@ -19,11 +19,14 @@ from infra.errors import PolicyError
 from infra.settings import Policy, Spec
 from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec
+from models.answering.tools.spec import ToolsSpec
 from models.base import is_hub_id
 from models.cases import CaseSpec
 from models.quantizing.spec import QuantSpec
 from models.serving.answerer import GatewaySpec
+from models.serving.cache.spec import CacheSpec
 from models.serving.vllm import EngineSpec
+from models.tracing.spec import TraceSpec
 from models.training.data_spec import DataSpec
 from models.training.difficulty import DifficultySpec
 from models.training.distill_spec import DistillSpec
@@ -32,7 +35,6 @@ from tasks.measuring import AskSpec
 from tasks.releasing import NightSpec
 from tasks.reranking import RerankerSpec
 from tasks.training import ModelSpec
-from tasks.watching import TraceSpec
 
 SECTIONS: dict[str, type[Spec]] = {
     "model": ModelSpec,
@@ -58,6 +60,7 @@ SECTIONS: dict[str, type[Spec]] = {
     "distillation_load": LoadSpec,
     "engine": EngineSpec,
     "gateway": GatewaySpec,
+    "cache": CacheSpec,
     "asking": AskSpec,
     "gate": GatePolicy,
     "canary": CanaryPolicy,
@@ -67,6 +70,7 @@ SECTIONS: dict[str, type[Spec]] = {
     "routing": RoutingPolicy,
     "advice": AdvicePolicy,
     "cost": CostSpec,
+    "tools": ToolsSpec,
 }
 """Section of the policy file → the spec that reads it."""
 
@@ -75,7 +79,7 @@ CORPUS = ("model", "corpus", "validation", "cases", "chunking", "embedding")
 INDEX = (*CORPUS, "index", "answering")
 TRAINING = (*INDEX, "guards", "training_data", "training", "forgetting")
 ENGINE = (*TRAINING, "engine", "asking", "cost", "quantization", "quantization_load")
-RELEASE = (*ENGINE, "gate", "canary", "gateway", "night")
+RELEASE = (*ENGINE, "gate", "canary", "gateway", "cache", "night")
 NEEDED: dict[str, tuple[str, ...]] = {
     "ingest": CORPUS,
     "index": INDEX,

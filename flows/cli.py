@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows import commands, model_commands
+from flows import commands, key_commands, model_commands
 from flows.console import AsJson, clean, complain, err, out, show
 from flows.printing import print_answer, print_json, print_result
 from infra.settings import be_quiet
@@ -14,6 +14,7 @@ from infra.settings import be_quiet
 app = typer.Typer(name="sluice", no_args_is_help=True, add_completion=False, help="LLM operations with measured gates.")
 releases = typer.Typer(no_args_is_help=True, help="Releases: what is live, what was, and how to go back.")
 app.add_typer(releases, name="releases")
+app.add_typer(key_commands.commands, name="key")
 app.add_typer(model_commands.commands)
 
 
@@ -65,6 +66,7 @@ def status(json_: AsJson = False) -> None:
         print_json(value)
         return
     show(value["servers"], False, "servers")
+    show({f"traces: {name.replace('_', ' ')}": count for name, count in value["traces"].items()}, False)
     show(value["pointers"] or {"production": "no release yet: run `sluice run nightly`"}, False)
 
 

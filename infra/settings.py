@@ -42,16 +42,19 @@ class Settings(BaseSettings):
     store: str = Field("", description="Artifact store: a folder or s3://bucket/prefix; empty = <home>/store")
     database: str = Field("", description="SQLAlchemy URL of the records; empty = SQLite under <home>")
     redis_url: SecretStr = Field(
-        SecretStr(""), description="Redis for limits that several gateways share; empty = none"
+        SecretStr(""), description="Redis for limits and cached answers that several gateways share; empty = none"
     )
     host: str = Field("127.0.0.1", description="Address every server of `sluice up` binds to")
     prefect_port: int = Field(4200, ge=1, le=65535)
     mlflow_port: int = Field(5000, ge=1, le=65535)
     gateway_port: int = Field(8800, ge=1, le=65535)
     runner_port: int = Field(8801, ge=1, le=65535)
+    exporter_port: int = Field(8802, ge=1, le=65535)
     engine_port: int = Field(8810, ge=1, le=65535, description="First of the ports that engines take")
     prefect_url: str = Field("", description="API of a remote Prefect server; empty = `sluice up` starts one")
     mlflow_url: str = Field("", description="URL of a remote MLflow server; empty = `sluice up` starts one")
+    otlp_url: str = Field("", description="OpenTelemetry collector that gets the traces in place of MLflow")
+    otlp_headers: SecretStr = Field(SecretStr(""), description="Its headers: name=value, divided by commas")
     engine_url: str = Field("", description="OpenAI-compatible address to use in place of own engines")
     embedding_api_key: SecretStr = Field(SecretStr(""), description="Bearer token of `embedding.endpoint`")
     benchmark_api_key: SecretStr = Field(SecretStr(""), description="Bearer token of `benchmark.endpoint`")

@@ -19,6 +19,7 @@ FILE = "prompt.json"
 Variable = Literal["passages", "question", "claim"]
 
 MARK = re.compile(r"\s*\[(\d{1,3})\]")
+OPEN_MARK = re.compile(r"\s*(?:\[\d{0,3})?$")
 PART = re.compile(r";\s*")
 
 
@@ -163,6 +164,13 @@ def is_refusal(text: str, refusal: str = DEFAULT.refusal) -> bool:
     """Whether `text` says that the passages do not answer (case, marks and the last full stop do not matter)."""
     said = _fold(MARK.sub("", text)).rstrip(".").casefold()
     return not said or said.startswith(refusal.rstrip(".").casefold())
+
+
+def may_become_refusal(text: str, refusal: str = DEFAULT.refusal) -> bool:
+    """Whether more text can decide if `text`, which is still being written, is a refusal."""
+    said = _fold(MARK.sub("", OPEN_MARK.sub("", text))).rstrip(".").casefold()
+    wanted = refusal.rstrip(".").casefold()
+    return said != wanted and wanted.startswith(said)
 
 
 def parse_answer(text: str, n: int, refusal: str = DEFAULT.refusal) -> tuple[str, tuple[int, ...], bool]:

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
+from indexes.fake import HashingEmbedder
 from indexes.filters import Filters
 from indexes.hybrid import RetrievalSpec
 from indexes.retriever import Mode, Probe, Retriever
 from indexes.types import Chunk, Passage
 from infra.errors import SluiceError
 from models.answering.context import ContextSpec
+from models.answering.guards.grounding import WORD
 from models.answering.guards.guardrails import Guards
-from models.answering.guards.outputs import WORD
 from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec, GenerationSpec, Pipeline
 from models.prompts import DEFAULT
@@ -96,4 +97,5 @@ def fake_pipeline(
         guards=Guards(policy),
         spec=spec,
         count_tokens=lambda text: len(text.split()),
+        embedder=HashingEmbedder(),
     )

@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from pydantic import Field, ValidationError
@@ -40,6 +41,15 @@ class GenerationSpec(Spec):
     """Longest time the engine may take for one answer; after it the fallback is given."""
 
 
+class ChatSpec(Spec):
+    """Conversations with the model of a release, without passages."""
+
+    max_tokens: int = Field(ge=1, le=32_768)
+    """Most tokens of a message, whatever the client asks for."""
+    max_chars: int = Field(ge=1, le=1_000_000)
+    """Longest conversation, in characters of all messages."""
+
+
 class AnswerSpec(Spec):
     """The request path of a release from question to answer (`Release.retrieval` holds it)."""
 
@@ -54,6 +64,16 @@ class AnswerSpec(Spec):
     """What of it the model reads."""
     generation: GenerationSpec
     """How the model writes."""
+    chat: ChatSpec | None = None
+    """What conversations may take; null = answers of `generation.max_tokens` to conversations of 16,000 characters."""
+
+    tools: tuple[str, ...] = ()
+    """Tools that the release may call, by name; the gateway has them (section `tools` of the policy file)."""
+
+    @property
+    def chat_limits(self) -> ChatSpec:
+        """What conversations may take."""
+        return self.chat or ChatSpec(max_tokens=self.generation.max_tokens, max_chars=16_000)
 
 
 def new_trace_id() -> str:
@@ -84,6 +104,16 @@ class Trail:
             self.spans.append(Span(name=name, start_ns=start, end_ns=time.time_ns(), attributes=attributes))
 
 
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """What the input guards say of a question: as it is used from now on, whether it may be answered, and why."""
+
+    question: str
+    allowed: bool
+    events: tuple[GuardEvent, ...]
+    span: Span
+
+
 class Pipeline:
     """Answers questions as one release does. `model` is the release's name on the engine."""
 
@@ -98,6 +128,7 @@ class Pipeline:
         guards: Guards,
         spec: AnswerSpec,
         count_tokens: TokenCount,
+        embedder: Embedder | None = None,
     ) -> None:
         self.release = release
         self.retriever = retriever
@@ -107,6 +138,7 @@ class Pipeline:
         self.guards = guards
         self.spec = spec
         self.count_tokens = count_tokens
+        self.embedder = embedder
         self._pattern = pattern_for(spec.search, retriever, spec.patterns, Writer(engine, model, prompt, count_tokens))
 
     async def answer(self, question: str, access: frozenset[str], trace_id: str | None = None) -> Answer:
@@ -121,17 +153,18 @@ class Pipeline:
         raise AssertionError("a stream ends with its answer")
 
     async def stream(
-        self, question: str, access: frozenset[str], trace_id: str | None = None
+        self, question: str, access: frozenset[str], trace_id: str | None = None, screened: Screened | None = None
     ) -> AsyncGenerator[str | Answer]:
         """The same as it comes: text that the guards have let go, then the whole answer. Closing it ends the work.
 
         What was yielded is the beginning of the answer's text, unless a guard ended the stream: the answer says so.
+        `screened` is what `screen` said of the question, where it was asked already.
         """
         begin, trail, trace = time.perf_counter(), Trail(), trace_id or new_trace_id()
-        with trail.step("guard_input") as note:
-            asked, allowed, events = self.guards.question(question)
-            trail.events += events
-            note["events"] = len(events)
+        screened = screened or self.screen(question)
+        asked, allowed = screened.question, screened.allowed
+        trail.spans.append(screened.span)
+        trail.events += screened.events
         verdict = Verdict(answer=self.prompt.refusal, cited=(), refused=True)
         found = Retrieved([])
         ranked: list[Chunk] = []
@@ -164,6 +197,14 @@ class Pipeline:
             spans=tuple(trail.spans),
             error=trail.error,
         )
+
+    def screen(self, question: str) -> Screened:
+        """What the input guards say of a question. Raises InputError for an empty or too long one."""
+        trail = Trail()
+        with trail.step("guard_input") as note:
+            asked, allowed, events = self.guards.question(question)
+            note["events"] = len(events)
+        return Screened(asked, allowed, tuple(events), trail.spans[0])
 
     async def close(self) -> None:
         """Close the engine's client."""
@@ -276,4 +317,5 @@ def build_pipeline(
         guards=guards,
         spec=spec,
         count_tokens=token_counter(store.open(release.model.base)),
+        embedder=embedder,
     )

@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
+from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import Field
@@ -12,8 +14,16 @@ from infra.cost import TokenPrices
 from infra.errors import InputError, SluiceError
 from infra.records import Records, Trace
 from infra.settings import Spec
-from models.answering.pipeline import new_trace_id
+from infra.spool import Spool
+from models.answering.chat import Chat
+from models.answering.pipeline import Pipeline, Screened, new_trace_id
+from models.answering.tools.port import ToolCaller
+from models.answering.tools.toolbox import Toolbox
 from models.serving.asks import Ask, Begun, Outcome
+from models.serving.cache.answers import AnswerCache
+from models.serving.cache.path import CachedPath
+from models.serving.cache.spec import CacheSpec
+from models.serving.cache.store import CacheStore, MemoryStore
 from models.serving.entrance import Admission, KeyedLocks, too_late
 from models.serving.limits import Limits
 from models.serving.protocol import HttpSpec
@@ -21,7 +31,7 @@ from models.serving.runtime import Runtime
 from models.serving.traffic import Assignment, Routing, RoutingCache, assign, forced
 from models.serving.wire import ApiError
 from models.serving.writer import Redact, TraceWriter, to_trace
-from models.types import Answer, Citation, GuardEvent
+from models.types import Answer, Citation, GuardEvent, ToolCall
 
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -44,10 +54,14 @@ class GatewaySpec(Spec):
     """How old the split between releases may be."""
     trace_queue: int = Field(ge=1)
     """Traces that may wait to be written; more are counted as lost."""
+    trace_spool_mib: float | None = Field(None, gt=0)
+    """Disk for traces while the database is away; what comes beyond it is counted as lost. None: no limit."""
     limits: Limits = Limits()
     """What every key may use, unless it has figures of its own."""
     reserve_tokens: int = Field(0, ge=0)
     """Tokens that are counted for a request, beside those of its body, until its true figure is known."""
+    max_embedding_inputs: int = Field(2048, ge=1, le=2048)
+    """Texts in one request for embeddings; 2,048 is OpenAI's own bound."""
     http: HttpSpec = HttpSpec()
     """What a connection may do."""
 
@@ -64,8 +78,10 @@ class Metrics:
             "sluice_answer_seconds", "Pipeline time of an answer", ["arm"], buckets=LATENCY_BUCKETS, registry=own
         )
         self.guards = Counter("sluice_guard_events", "Guards that acted", ["stage", "guard", "action"], registry=own)
+        self.tools = Counter("sluice_tool_calls", "Calls of the release's tools", ["tool", "outcome"], registry=own)
         self.tokens = Counter("sluice_tokens", "Tokens by direction", ["direction"], registry=own)
         self.away = Counter("sluice_limits_counted_alone", "Requests counted while Redis was away", registry=own)
+        self.embedded = Counter("sluice_embedded_texts", "Texts embedded for callers", registry=own)
         self.feedback = Counter("sluice_feedback", "Ratings", ["rating", "simulated"], registry=own)
         self.lost = Counter("sluice_traces_lost", "Traces that could not be written", registry=own)
         self.inside = Gauge("sluice_requests_inside", "Requests running or waiting", registry=own)
@@ -80,11 +96,15 @@ class Metrics:
         self.tokens.labels("completion").inc(answer.completion_tokens)
         for event in answer.guards:
             self.guards.labels(event.stage, event.guard, event.action).inc()
+        for call in answer.tools:
+            if call.outcome != "returned":  # names of clients' tools are not ours to count by
+                self.tools.labels(call.name, call.outcome).inc()
 
 
 def stored_answer(row: Trace) -> Outcome:
     """The answer as the records keep it (redacted)."""
     passages = tuple(Citation.model_validate(passage) for passage in row.passages)
+    calls = [ToolCall.model_validate(call) for call in row.tools]
     answer = Answer(
         question=row.question,
         answer=row.answer,
@@ -100,6 +120,9 @@ def stored_answer(row: Trace) -> Outcome:
         completion_tokens=row.completion_tokens,
         cached_tokens=row.cached_tokens,
         error=row.error,
+        path="chat" if row.path == "chat" else "answers",
+        tools=tuple(calls),
+        finish_reason="tool_calls" if any(call.outcome == "returned" for call in calls) else "stop",
     )
     return Outcome(answer, Assignment(row.release, row.arm, row.rollout))
 
@@ -114,18 +137,25 @@ class Answerer:
         spec: GatewaySpec,
         redact: Redact,
         prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
+        spool: Spool | None = None,
+        tools: Toolbox | None = None,
+        cache: CacheSpec | None = None,
+        store: CacheStore | None = None,
     ) -> None:
         self.records = records
         self.runtime = runtime
         self.spec = spec
-        self.redact = redact
+        self.redact = lru_cache(maxsize=4096)(redact)  # the same passages come again and again
         self.prices = prices
+        self.tools = tools
         self.draining = False
         """Set when the gateway is told to stop: it is not ready any more, and finishes what it has begun."""
         self.metrics = Metrics()
         self.routing = RoutingCache(records, spec.routing_max_age_s)
-        self.writer = TraceWriter(records, redact, spec.trace_queue)
+        self.writer = TraceWriter(records, self.redact, spec.trace_queue, spool, self.metrics.lost.inc)
         self.admission = Admission(spec.max_in_flight, spec.max_queued, spec.retry_after_s)
+        kept = cache or CacheSpec()
+        self.cache = AnswerCache(kept, store or MemoryStore(kept), self.redact, self.metrics.registry)
         self._locks = KeyedLocks()
 
     async def ask(self, asked: Ask) -> Outcome:
@@ -141,19 +171,21 @@ class Answerer:
         Raises: ApiError as the client shall read it. Closing it ends the engine's work.
         """
         routing = await self.routing.get()
-        assignment = self._assigned(asked, routing)
+        assignment = self.assigned(asked, routing)
         if not asked.request_key:
-            async for event in self._run(asked, routing, assignment):
-                yield event
+            async with aclosing(self._through_cache(asked, routing, assignment)) as events:
+                async for event in events:
+                    yield event
             return
         release = "" if asked.body_digest else assignment.release
         async with self._locks.hold(f"{asked.request_key}\0{release}"):
             yield await self._once(asked, routing, assignment, release)
 
     @staticmethod
-    def _assigned(asked: Ask, routing: Routing) -> Assignment:
-        """Which release answers. Raises: ApiError where none can."""
-        assignment = forced(routing, asked.release) if asked.release else assign(routing, asked.unit)
+    def assigned(asked: Ask, routing: Routing, *, split: bool = True) -> Assignment:
+        """Which release answers; without `split` never the canary. Raises: ApiError where none can."""
+        seen = routing if split else replace(routing, rollout=None)
+        assignment = forced(seen, asked.release) if asked.release else assign(seen, asked.unit)
         if assignment is None:
             raise ApiError(503, "no_release", "No release is live yet.")
         if assignment.release not in routing.placements:
@@ -176,7 +208,28 @@ class Answerer:
             raise ApiError(422, "idempotency_key_reused", "This Idempotency-Key was used with another request.")
         return stored_answer(stored)
 
-    async def _run(self, asked: Ask, routing: Routing, assignment: Assignment) -> AsyncGenerator[Begun | str | Outcome]:
+    def _through_cache(
+        self, asked: Ask, routing: Routing, assignment: Assignment
+    ) -> AsyncGenerator[Begun | str | Outcome]:
+        """From the cache where it has the answer and may give it, else by asking the engine."""
+        pipeline = self.runtime.ready(assignment.release, routing.placements[assignment.release])
+        if pipeline is None or not self.cache.takes_part(asked) or self._fits_tools(pipeline, asked):
+            return self._run(asked, routing, assignment)
+        created = time.time()
+
+        def note(answer: Answer) -> None:
+            asked.usage.add(answer)
+            self._note(answer, to_trace(answer, assignment, asked, created))
+
+        path = CachedPath(self.cache, pipeline, asked, assignment, note)
+        return path.stream(lambda screened: self._run(asked, routing, assignment, screened))
+
+    def _fits_tools(self, pipeline: Pipeline, asked: Ask) -> bool:
+        return self.tools is not None and self.tools.fits(asked.question, pipeline.spec.tools)
+
+    async def _run(
+        self, asked: Ask, routing: Routing, assignment: Assignment, screened: Screened | None = None
+    ) -> AsyncGenerator[Begun | str | Outcome]:
         """Answer now and hand the trace to the writer; a request that breaks counts as an error of its arm."""
         trace_id, created, begin = new_trace_id(), time.time(), time.perf_counter()
         failure, answer = "unexpected failure", None
@@ -186,8 +239,7 @@ class Answerer:
                 async with asyncio.timeout(min(asked.left_s, self.spec.request_timeout_s)):
                     pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])
                     asked.usage.begun = True
-                    events = pipeline.stream(asked.question, frozenset(asked.caller.access), trace_id)
-                    async with aclosing(events):
+                    async with aclosing(self._worked_on(pipeline, asked, trace_id, screened)) as events:
                         async for event in events:
                             if isinstance(event, str):
                                 yield event
@@ -195,7 +247,8 @@ class Answerer:
                                 answer = self._priced(event)
             except InputError as error:
                 failure, asked.usage.begun = "", False
-                raise ApiError(422, "invalid_question", str(error), param="question") from error
+                field = "question" if asked.talk is None else "messages"
+                raise ApiError(422, "invalid_question", str(error), param=field) from error
             except TimeoutError as error:
                 failure = "timeout"
                 raise too_late() from error
@@ -212,6 +265,29 @@ class Answerer:
                     self._note(answer, to_trace(answer, assignment, asked, created))
         assert answer is not None, "answered or raised"
         yield Outcome(answer, assignment)
+
+    async def _worked_on(
+        self, pipeline: Pipeline, asked: Ask, trace_id: str, screened: Screened | None
+    ) -> AsyncGenerator[str | Answer]:
+        """Text and answer: of a tool where the user's words ask for one, else of the release.
+
+        Whether a tool is called is settled before anything is retrieved. A canary's replay calls none.
+        """
+        access, allowed = frozenset(asked.caller.access), pipeline.spec.tools
+        is_replay = bool(asked.request_key) and not asked.body_digest
+        if self.tools is not None and not is_replay and self.tools.fits(asked.question, allowed):
+            caller = ToolCaller(asked.caller.digest, asked.caller.tenant, access)
+            path = "answers" if asked.talk is None else "chat"
+            if (done := await self.tools.answer(pipeline, asked.question, caller, trace_id, path)) is not None:
+                yield done
+                return
+        if asked.talk is not None:
+            events = Chat(pipeline).stream(asked.talk, trace_id)
+        else:
+            events = pipeline.stream(asked.question, access, trace_id, screened)
+        async with aclosing(events):
+            async for event in events:
+                yield event
 
     def _priced(self, answer: Answer) -> Answer:
         """The answer with its cost."""

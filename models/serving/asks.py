@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from infra.records import ApiKey
+from models.answering.chat import Talk
 from models.serving.traffic import Assignment
 from models.types import Answer
 
@@ -46,6 +47,8 @@ class Ask:
     """When the caller stops waiting, by `time.monotonic()`."""
     usage: Usage = field(default_factory=Usage, compare=False)
     """Where the answer's tokens and cost are counted."""
+    talk: Talk | None = None
+    """The whole conversation, where the model answers it without passages."""
 
     @property
     def left_s(self) -> float:
@@ -69,6 +72,8 @@ class Begun:
 
     assignment: Assignment
     trace_id: str
+    cache: str = ""
+    """What the look-up found: hit-exact, hit-semantic or miss; empty where there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +82,5 @@ class Outcome:
 
     answer: Answer
     assignment: Assignment
+    cache: str = ""
+    """See Begun."""

@@ -7,9 +7,10 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Annotated, Any
 
+import orjson
 from fastapi import Depends, FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -17,9 +18,14 @@ from starlette.exceptions import HTTPException
 from infra.errors import InputError, SluiceError, TryAgainError
 from infra.records import ApiKey
 from infra.store import text_digest
+from models.answering.chat import Talk
 from models.serving.answerer import Answerer
 from models.serving.asks import Ask, Begun, Outcome, Usage
+from models.serving.bodies import AnswerBody, ChatBody, FeedbackBody, HealthBody, ModelsBody, ReadyBody, TraceBody
+from models.serving.embeddings import EmbeddingBody, EmbeddingRequest, embed, embeddings_body
 from models.serving.event_stream import ClientGoneError, EventStream, while_connected
+from models.serving.openapi import Replies, replies
+from models.serving.response_headers import SAFE
 from models.serving.wire import (
     AnswerRequest,
     ApiError,
@@ -33,6 +39,8 @@ from models.serving.wire import (
 
 LOG = logging.getLogger("sluice.gateway")
 MODEL = "sluice"
+CHAT = "sluice-chat"
+CHAT_EVENTS = "With `stream: true`: OpenAI's chunks as `data:` lines, then `data: [DONE]`, or an error that ends them."
 CLIENT_LEFT = 499
 """Nobody reads it; the number is nginx's."""
 Events = AsyncGenerator[Begun | str | Outcome]
@@ -99,7 +107,9 @@ class Headed:
         wait = longest if x_sluice_deadline_ms is None else min(longest, x_sluice_deadline_ms / 1000)
         self._deadline = time.monotonic() + wait
 
-    def ask(self, question: str, body: BaseModel, *, session: str | None = None, release: str = "") -> Ask:
+    def ask(
+        self, question: str, body: BaseModel, *, session: str | None = None, release: str = "", talk: Talk | None = None
+    ) -> Ask:
         """The request behind a body."""
         request_key, digest = self._request_key, ""
         if self._idempotency_key:
@@ -108,7 +118,15 @@ class Headed:
             request_key = text_digest(own)
             digest = text_digest(f"{own}\0{body.model_dump_json()}")
         return Ask(
-            question, self.caller, session, release or self.release, request_key, digest, self._deadline, self.usage
+            question,
+            self.caller,
+            session,
+            release or self.release,
+            request_key,
+            digest,
+            self._deadline,
+            self.usage,
+            talk,
         )
 
 
@@ -116,20 +134,27 @@ Asked = Annotated[Headed, Depends()]
 
 
 async def _chat(body: ChatRequest, request: Request, service: Service, headed: Asked) -> Response:
-    """POST /v1/chat/completions."""
+    """POST /v1/chat/completions: an answer in OpenAI's form, streamed or not."""
     if not body.question.strip():
         raise ApiError(422, "no_question", "The last user message is the question; there is none.", param="messages")
-    release = ""
-    if body.model != MODEL:
+    release, talk = "", None
+    if body.model == CHAT:
+        try:
+            talk = body.talk()
+        except InputError as error:
+            raise ApiError(422, "invalid_request", str(error), param=str(error).partition(":")[0]) from error
+    elif body.model != MODEL:
         if headed.caller.role != "operator" or body.model not in (await service.routing.get()).placements:
-            raise ApiError(404, "model_not_found", f"The model is called {MODEL!r}.", param="model")
+            raise ApiError(404, "model_not_found", f"The models are {MODEL!r} and {CHAT!r}.", param="model")
         release = body.model
-    ask = headed.ask(body.question, body, session=body.user, release=release)
+    ask = headed.ask(body.question, body, session=body.user, release=release, talk=talk)
     if not body.stream:
-        answer = (await _waited(request, service.ask(ask))).answer
-        return JSONResponse(chat_body(answer, body.model), headers=headers(answer.release, answer.trace_id))
+        outcome = await _waited(request, service.ask(ask))
+        answer = outcome.answer
+        named = headers(answer.release, answer.trace_id, outcome.cache)
+        return JSONResponse(chat_body(answer, body.model), headers=named)
     include_usage = body.stream_options is not None and body.stream_options.include_usage
-    return await _streamed(service.stream(ask), body.model, include_usage)
+    return await _streamed(request, service.stream(ask), body.model, include_usage)
 
 
 async def _waited(request: Request, work: Coroutine[Any, Any, Outcome]) -> Outcome:
@@ -139,19 +164,20 @@ async def _waited(request: Request, work: Coroutine[Any, Any, Outcome]) -> Outco
     raise AssertionError("returned or raised")
 
 
-async def _streamed(events: Events, model: str, include_usage: bool) -> Response:
+async def _streamed(request: Request, events: Events, model: str, include_usage: bool) -> Response:
     """Server-sent events. What fails before the first text is an HTTP error; later, an error event ends the stream."""
     try:
-        first = await anext(events)
-        begun = Begun(first.assignment, first.answer.trace_id) if isinstance(first, Outcome) else first
-        if isinstance(first, Begun):
+        async with while_connected(request.receive):
             first = await anext(events)
+            begun = Begun(first.assignment, first.answer.trace_id, first.cache) if isinstance(first, Outcome) else first
+            if isinstance(first, Begun):
+                first = await anext(events)
     except BaseException:
         await events.aclose()
         raise
     assert isinstance(begun, Begun), "a stream begins with who answers"
     wire = ChatStream(model, begun.trace_id, include_usage)
-    return EventStream(_lines(first, events, wire), headers(begun.assignment.release, begun.trace_id))
+    return EventStream(_lines(first, events, wire), headers(begun.assignment.release, begun.trace_id, begun.cache))
 
 
 async def _lines(first: Begun | str | Outcome, events: Events, wire: ChatStream) -> AsyncGenerator[str]:
@@ -166,16 +192,31 @@ async def _lines(first: Begun | str | Outcome, events: Events, wire: ChatStream)
             yield wire.failed(error)
 
 
+async def _embeddings(body: EmbeddingRequest, request: Request, service: Service, headed: Asked) -> Response:
+    """POST /v1/embeddings: vectors by the encoder of the live release, canary or not, so that they stay comparable."""
+    release = ""
+    if body.model != MODEL:
+        if headed.caller.role != "operator" or body.model not in (await service.routing.get()).placements:
+            raise ApiError(404, "model_not_found", f"The model is called {MODEL!r}.", param="model")
+        release = body.model
+    ask = headed.ask("", body, release=release)
+    async with while_connected(request.receive):
+        made = await embed(service, ask, body)
+    content = orjson.dumps(embeddings_body(made, body), option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(content, headers=headers(made.release, made.trace_id), media_type="application/json")
+
+
 async def _answers(body: AnswerRequest, request: Request, service: Service, headed: Asked) -> Response:
-    """POST /v1/answers."""
+    """POST /v1/answers: a grounded answer with its sources."""
     outcome = await _waited(request, service.ask(headed.ask(body.question, body, session=body.session)))
     answer = outcome.answer
-    return JSONResponse(answer_body(answer, outcome.assignment), headers=headers(answer.release, answer.trace_id))
+    named = headers(answer.release, answer.trace_id, outcome.cache)
+    return JSONResponse(answer_body(answer, outcome.assignment), headers=named)
 
 
 async def _models(caller: Caller, service: Service) -> dict[str, Any]:
-    """GET /v1/models: operators also see the releases they may name."""
-    names = [MODEL]
+    """GET /v1/models: what can be named as model; operators also see the releases."""
+    names = [MODEL, CHAT]
     if caller.role == "operator":
         names += sorted((await service.routing.get()).placements)
     return {
@@ -185,7 +226,7 @@ async def _models(caller: Caller, service: Service) -> dict[str, Any]:
 
 
 async def _feedback(body: FeedbackRequest, caller: Caller, service: Service) -> dict[str, Any]:
-    """POST /v1/feedback."""
+    """POST /v1/feedback: a thumb for an answer, perhaps with a correction and a reason."""
     await service.wait_stored(body.trace_id)
     try:
         await asyncio.to_thread(
@@ -204,7 +245,7 @@ async def _feedback(body: FeedbackRequest, caller: Caller, service: Service) -> 
 
 
 async def _trace(trace_id: str, caller: Operator, service: Service) -> dict[str, Any]:
-    """GET /v1/traces/{id}: waits until the trace is in the database."""
+    """GET /v1/traces/{trace_id}: all that was recorded of a request, for operators."""
     await service.wait_stored(trace_id)
     row = await asyncio.to_thread(service.records.trace, trace_id)
     if row is None or row.tenant != caller.tenant:
@@ -234,7 +275,7 @@ async def _ready(service: Service, release: str = "") -> Response:
 
 
 async def _metrics(service: Service) -> Response:
-    """GET /metrics."""
+    """GET /metrics: figures for Prometheus."""
     service.metrics.inside.set(service.admission.inside)
     service.metrics.backlog.set(service.writer.backlog)
     return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
@@ -273,7 +314,9 @@ def handle_errors(app: FastAPI, service: Answerer) -> None:
 
     async def unexpected(request: Request, error: Exception) -> Response:
         LOG.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
-        return _reply(service, ApiError(500, "internal_error", "The gateway failed; the operator's log says why."))
+        reply = ApiError(500, "internal_error", "The gateway failed; the operator's log says why.")
+        reply.headers |= SAFE  # it is sent from outside the middleware
+        return _reply(service, reply)
 
     app.add_exception_handler(ApiError, known)
     app.add_exception_handler(RequestValidationError, invalid)
@@ -285,11 +328,21 @@ def handle_errors(app: FastAPI, service: Answerer) -> None:
 
 def add_routes(app: FastAPI) -> None:
     """Every path of the gateway. `app.state.answerer` is the service behind them."""
-    app.add_api_route("/v1/chat/completions", _chat, methods=["POST"], response_model=None)
-    app.add_api_route("/v1/answers", _answers, methods=["POST"], response_model=None)
-    app.add_api_route("/v1/models", _models, methods=["GET"])
-    app.add_api_route("/v1/feedback", _feedback, methods=["POST"])
-    app.add_api_route("/v1/traces/{trace_id}", _trace, methods=["GET"])
-    app.add_api_route("/health", _health, methods=["GET"])
-    app.add_api_route("/ready", _ready, methods=["GET"], response_model=None)
-    app.add_api_route("/metrics", _metrics, methods=["GET"], response_model=None)
+    chat = replies(ChatBody, stream=CHAT_EVENTS, named=True)
+    app.add_api_route("/v1/chat/completions", _chat, methods=["POST"], response_model=None, responses=chat)
+    answer = replies(AnswerBody, named=True)
+    app.add_api_route("/v1/answers", _answers, methods=["POST"], response_model=None, responses=answer)
+    vectors = replies(EmbeddingBody, named=True)
+    app.add_api_route("/v1/embeddings", _embeddings, methods=["POST"], response_model=None, responses=vectors)
+    app.add_api_route("/v1/models", _models, methods=["GET"], response_model=None, responses=replies(ModelsBody))
+    app.add_api_route("/v1/feedback", _feedback, methods=["POST"], response_model=None, responses=replies(FeedbackBody))
+    app.add_api_route(
+        "/v1/traces/{trace_id}", _trace, methods=["GET"], response_model=None, responses=replies(TraceBody)
+    )
+    app.add_api_route("/health", _health, methods=["GET"], response_model=None, responses=replies(HealthBody))
+    ready = replies(ReadyBody) | {503: {"model": ReadyBody, "description": "It cannot answer now."}}
+    app.add_api_route("/ready", _ready, methods=["GET"], response_model=None, responses=ready)
+    metrics: Replies = {
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus metrics."}
+    }
+    app.add_api_route("/metrics", _metrics, methods=["GET"], response_class=PlainTextResponse, responses=metrics)

@@ -14,19 +14,31 @@ from fastapi import FastAPI
 from indexes.types import Embedder
 from infra.cost import CostSpec, TokenPrices
 from infra.errors import SetupError, SluiceError, TryAgainError
+from infra.logs import log_in_lines
 from infra.records import ApiKey, Records
 from infra.settings import be_quiet, policy, settings
+from infra.spool import Spool
 from models.answering.guards.guardrails import personal_data
 from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec
+from models.answering.tools.open import open_tools
+from models.answering.tools.spec import ToolsSpec
+from models.answering.tools.toolbox import Toolbox
 from models.serving.answerer import Answerer, GatewaySpec
+from models.serving.cache.redis_store import RedisStore
+from models.serving.cache.spec import CacheSpec
+from models.serving.cache.store import MemoryStore
 from models.serving.endpoints import add_routes, handle_errors
 from models.serving.engine import OpenAIEngine
 from models.serving.entrance import Entrance
 from models.serving.keys import caller as caller_of
 from models.serving.limits import Ledger, OwnLedger
 from models.serving.meter import Meter
+from models.serving.openapi import describe
+from models.serving.pages import add_pages
+from models.serving.protocol import limited
 from models.serving.redis_ledger import RedisLedger, SteadyLedger
+from models.serving.response_headers import ResponseHeaders
 from models.serving.runtime import ReleaseBuilder, Runtime
 from models.serving.writer import Redact
 
@@ -63,13 +75,20 @@ def create_app(
     *,
     prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
     redis_url: str = "",
+    spool: Spool | None = None,
+    tools: Toolbox | None = None,
+    cache: CacheSpec | None = None,
 ) -> FastAPI:
     """The gateway over its parts. `redact` takes personal data out of everything that is written down.
 
-    Limits of keys are counted in the Redis of `redis_url`, if there is one. Its lifespan owns `runtime` and the trace
-    writer: on shutdown traces are flushed and engine clients closed.
+    Limits of keys are counted in the Redis of `redis_url`, if there is one, and the answers of the cache lie there, or
+    in this process; without `cache` none is kept. Traces go through `spool`; without one, through a temporary one that
+    dies with the process. Its lifespan owns `runtime`, the trace writer and the spool: on
+    shutdown traces are flushed and engine clients closed.
     """
-    service = Answerer(records, runtime, spec, redact, prices)
+    kept = cache or CacheSpec()
+    store = RedisStore(redis_url, kept) if redis_url else MemoryStore(kept)
+    service = Answerer(records, runtime, spec, redact, prices, spool, tools, kept, store)
     ledger: Ledger = SteadyLedger(RedisLedger(redis_url), service.metrics.away.inc) if redis_url else OwnLedger()
     meter = Meter(ledger, spec.limits, spec.reserve_tokens, prices)
 
@@ -80,6 +99,7 @@ def create_app(
         yield
         stop.set()
         await warming
+        await service.cache.close()
         await asyncio.to_thread(service.writer.close)
         await runtime.close()
         await ledger.close()
@@ -87,7 +107,13 @@ def create_app(
     async def find_caller(authorization: str) -> ApiKey | None:
         return caller_of(authorization, (await service.routing.get()).keys)
 
-    app = FastAPI(title="Sluice gateway", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Sluice gateway",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name.removeprefix("_"),
+    )
     app.state.answerer = service
     app.add_middleware(
         Entrance,
@@ -97,8 +123,11 @@ def create_app(
         max_depth=spec.http.max_json_depth,
         refused=lambda code: service.metrics.errors.labels(code).inc(),
     )
+    app.add_middleware(ResponseHeaders)
     handle_errors(app, service)
     add_routes(app)
+    add_pages(app)
+    describe(app)
     return app
 
 
@@ -116,7 +145,20 @@ def _build(records: Records) -> ReleaseBuilder:
     return ReleaseBuilder(records, open_store(settings().store_url, settings().home), embedder, OpenAIEngine)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _tools(records: Records) -> Toolbox | None:
+    """The tools that the policy names."""
+    if "tools" not in policy().sections:
+        return None
+    return open_tools(policy().section("tools", ToolsSpec), policy().path.parent, records)
+
+
+def _spool(spec: GatewaySpec, port: int) -> Spool:
+    """Where the traces of the gateway on this port are safe until they are in the records."""
+    most = None if spec.trace_spool_mib is None else int(spec.trace_spool_mib * 2**20)
+    return Spool(settings().home / "spool" / f"gateway-{port}", most)
+
+
+def listen(host: str, port: int) -> socket.socket:
     """A bound socket. Raises SetupError when the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -131,19 +173,42 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def serve(host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT: then nothing new is taken, requests in flight are answered, traces are flushed."""
-    import uvicorn
-
-    listener = _listen(host, port)
+    listener = listen(host, port)
     spec = policy().section("gateway", GatewaySpec)
     redact = personal_data(policy().section("guards", GuardPolicy)).redact
     records = Records.open(settings().database_url)
     prices = policy().section("cost", CostSpec).tokens if "cost" in policy().sections else TokenPrices()
     redis_url = settings().redis_url.get_secret_value()
-    app = create_app(records, Runtime(_build(records)), spec, redact, prices=prices, redis_url=redis_url)
-    drain = int(spec.request_timeout_s) + 1
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=drain, access_log=False)
-    uvicorn.Server(config).run(sockets=[listener])
+    spool = _spool(spec, port)
+    app = create_app(
+        records,
+        Runtime(_build(records)),
+        spec,
+        redact,
+        prices=prices,
+        redis_url=redis_url,
+        spool=spool,
+        tools=_tools(records),
+        cache=policy().section("cache", CacheSpec),
+    )
+    run_app(app, spec, listener)
     records.close()
+
+
+def run_app(app: FastAPI, spec: GatewaySpec, listener: socket.socket) -> None:
+    """Serve an app on a bound socket until SIGTERM or SIGINT."""
+    import uvicorn
+
+    drain = int(spec.request_timeout_s) + 1
+    config = uvicorn.Config(
+        app,
+        http=limited(spec.http),
+        log_config=None,
+        log_level="warning",
+        timeout_graceful_shutdown=drain,
+        access_log=False,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def main() -> int:
@@ -152,7 +217,7 @@ def main() -> int:
     parser.add_argument("--host", default=settings().host)
     parser.add_argument("--port", type=int, default=settings().gateway_port)
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_in_lines(logging.INFO)
     be_quiet()
     try:
         serve(given.host, given.port)

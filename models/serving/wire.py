@@ -8,10 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.serving.asks import Begun, Outcome
+from models.serving.conversation import Conversation
 from models.serving.traffic import Assignment
 from models.types import Answer
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")]
+"""A caller's own name for something: it may come into logs and headers, so it holds no control characters."""
 
 
 class AnswerRequest(BaseModel):
@@ -20,7 +23,7 @@ class AnswerRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     question: str = Field(min_length=1)
-    session: str | None = Field(None, min_length=1, max_length=200)
+    session: Name | None = None
 
 
 class FeedbackRequest(BaseModel):
@@ -35,29 +38,6 @@ class FeedbackRequest(BaseModel):
     simulated: bool = False
 
 
-class TextPart(BaseModel):
-    """A text part of a message's content."""
-
-    type: Literal["text"]
-    text: str
-
-
-class ChatMessage(BaseModel):
-    """A message as clients send it; roles that are not ours to answer are read over."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    role: str
-    content: str | list[TextPart] | None = None
-
-    @property
-    def text(self) -> str:
-        """The content as one text."""
-        if isinstance(self.content, list):
-            return "\n".join(part.text for part in self.content)
-        return self.content or ""
-
-
 class StreamOptions(BaseModel):
     """OpenAI's stream options."""
 
@@ -66,22 +46,15 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class ChatRequest(BaseModel):
-    """Body of POST /v1/chat/completions. Sampling fields are accepted and ignored: the release decides them."""
-
-    model_config = ConfigDict(extra="ignore")
+class ChatRequest(Conversation):
+    """Body of POST /v1/chat/completions. Grounded answers (model `sluice`) are to the user's last message, as the
+    release writes them; everything else of a conversation is for `sluice-chat`."""
 
     model: str = "sluice"
-    messages: list[ChatMessage] = Field(min_length=1)
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
-    user: str | None = Field(None, max_length=200)
-
-    @property
-    def question(self) -> str:
-        """The last message of the user, or an empty text."""
-        return next((message.text for message in reversed(self.messages) if message.role == "user"), "")
+    user: Name | None = None
 
 
 class ApiError(Exception):
@@ -109,9 +82,9 @@ class ApiError(Exception):
         return named.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
 
 
-def headers(release: str, trace_id: str) -> dict[str, str]:
-    """Response headers that every answer carries."""
-    return {"X-Sluice-Release": release, "X-Sluice-Trace": trace_id}
+def headers(release: str, trace_id: str, cache: str = "") -> dict[str, str]:
+    """Response headers that every answer carries; `cache` where it was asked."""
+    return {"X-Sluice-Release": release, "X-Sluice-Trace": trace_id} | ({"X-Sluice-Cache": cache} if cache else {})
 
 
 def answer_body(answer: Answer, assignment: Assignment) -> dict[str, Any]:
@@ -151,15 +124,31 @@ def _sources(answer: Answer) -> dict[str, Any]:
     }
 
 
+def _calls(answer: Answer) -> list[dict[str, Any]]:
+    """Calls of the client's own tools."""
+    return [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)},
+        }
+        for call in answer.tools
+        if call.outcome == "returned"
+    ]
+
+
 def chat_body(answer: Answer, model: str) -> dict[str, Any]:
     """OpenAI's chat completion with `release`, `trace_id` and `citations` as extra fields."""
-    message = {"role": "assistant", "content": chat_text(answer), "refusal": None}
+    calls = _calls(answer)
+    message: dict[str, Any] = {"role": "assistant", "content": chat_text(answer), "refusal": None}
+    if calls:
+        message |= {"content": None, "tool_calls": calls}
     return {
         "id": f"chatcmpl-{answer.trace_id}",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": model,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": answer.finish_reason}],
         "usage": _usage(answer),
         **_sources(answer),
     }
@@ -191,6 +180,8 @@ class ChatStream:
             yield self._chunk({"content": event})
             return
         answer = event.answer
+        for number, call in enumerate(_calls(answer)):
+            yield self._chunk({"tool_calls": [{"index": number, **call}]})
         rest = chat_text(answer).removeprefix(self._sent)
         for number, word in enumerate(rest.split(" ") if rest else ()):
             yield self._chunk({"content": word if number == 0 else f" {word}"})

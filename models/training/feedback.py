@@ -11,7 +11,7 @@ from pydantic import Field
 
 from infra.records import Rated, Records
 from infra.settings import Spec
-from models.answering.guards.outputs import grounded_share
+from models.answering.guards.grounding import grounded_share
 from models.prompts import MARK, Prompt, answer_parts, is_refusal, render
 from models.training.contamination import plain
 from models.training.curation import Kind, Refused

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from infra.settings import Spec
-from models.answering.guards.outputs import grounded_share
+from models.answering.guards.grounding import grounded_share
 from models.prompts import Prompt, Source, answer_parts, is_refusal, unknown_marks
 from models.training.evidence import contains
 

@@ -143,8 +143,8 @@ async def test_the_openai_form(gateway: Open) -> None:
     assert body["choices"][0]["finish_reason"] == "stop"
     assert body["usage"]["total_tokens"] == body["usage"]["prompt_tokens"] + body["usage"]["completion_tokens"]
     assert (body["release"], body["citations"][0]["document"]) == (OLD, "doc-1")
-    assert [model["id"] for model in listed["data"]] == ["sluice", OLD, NEW]
-    assert [model["id"] for model in own["data"]] == ["sluice"]
+    assert [model["id"] for model in listed["data"]] == ["sluice", "sluice-chat", OLD, NEW]
+    assert [model["id"] for model in own["data"]] == ["sluice", "sluice-chat"]
     assert (named.json()["release"], refused.status_code) == (NEW, 404)
 
 

@@ -5,9 +5,10 @@ import pytest
 from infra.errors import InputError
 from infra.settings import ROOT, Policy
 from models.answering.fake import POLICY, chunk
+from models.answering.guards.grounding import grounded_share
 from models.answering.guards.guardrails import Guards, find_pii
 from models.answering.guards.injections import clean, injection, sentences, without_injections
-from models.answering.guards.outputs import grounded_share, is_unsafe
+from models.answering.guards.outputs import is_unsafe
 from models.answering.guards.policy import GuardPolicy
 
 REFUSAL = "The passages do not say."

@@ -19,7 +19,7 @@ from infra.records import ApiKey, Placement, Records
 from infra.store import ArtifactRef, LocalStore, canonical_json, write_atomic
 from models.answering.explain import explain
 from models.answering.fake import POLICY, SPEC, chunk, fake_pipeline
-from models.answering.guards.outputs import WORD
+from models.answering.guards.grounding import WORD
 from models.answering.pipeline import Pipeline
 from models.prompts import DEFAULT, store_prompt
 from models.release import ModelPart, Release

@@ -6,10 +6,10 @@ from typing import Literal
 from indexes.types import Chunk
 from infra.errors import InputError
 from models.answering.guards.injections import clean, injection, without_injections
-from models.answering.guards.outputs import output_events
+from models.answering.guards.outputs import OutputGuards
 from models.answering.guards.personal import PersonalData
 from models.answering.guards.policy import GuardPolicy, Verdict
-from models.prompts import Source, parse_answer
+from models.prompts import Source
 from models.types import GuardEvent
 
 
@@ -29,6 +29,7 @@ class Guards:
     def __init__(self, policy: GuardPolicy) -> None:
         self.policy = policy
         self.personal = personal_data(policy)
+        self.output = OutputGuards(policy, self.personal)
 
     def redact(self, text: str) -> str:
         """Text as it may be written to records and traces."""
@@ -74,12 +75,8 @@ class Guards:
                 shown.append(chunk.model_copy(update={"text": text}))
         return shown, events
 
-    def answer(self, text: str, passages: Sequence[Source], refusal: str) -> Verdict:
-        """What goes out for the model's `text`: the answer and its citations, or the refusal with the reason."""
-        answer, cited, refused = parse_answer(text, len(passages), refusal)
-        if refused:
-            return Verdict(answer=refusal, cited=(), refused=True)
-        events = output_events(self.policy, text, answer, cited, passages, self._kinds(answer))
-        if any(event.action == "block" for event in events):
-            return Verdict(answer=refusal, cited=(), refused=True, events=tuple(events))
-        return Verdict(answer=answer, cited=cited, refused=False, events=tuple(events))
+    def answer(self, text: str, passages: Sequence[Source], refusal: str, question: str = "") -> Verdict:
+        """What goes out for the model's whole `text`: the answer and its citations, or the refusal with the reason."""
+        guard = self.output.grounded(passages, question, refusal, whole=True)
+        guard.push(text)
+        return guard.end()

@@ -1,57 +1,68 @@
-"""What may go out: an answer against the passages it cites, personal data, planted tokens, length."""
+"""What may go out: the output guards of a release, put together for one answer at a time."""
 
-import re
 from collections.abc import Sequence
-from typing import Literal
+from functools import lru_cache
 
+from models.answering.guards.leaks import PromptWatch, SystemPrompt, TokenWatch
+from models.answering.guards.output_policy import Action
+from models.answering.guards.personal import PersonalData
+from models.answering.guards.personal_watch import Waiting, personal_watch
 from models.answering.guards.policy import GuardPolicy
-from models.prompts import Source, answer_parts, unknown_marks
+from models.answering.guards.readings import GroundedReading, PlainReading, Reading
+from models.answering.guards.stream import StreamGuard, Watching
+from models.answering.guards.toxicity import toxicity_watch
+from models.answering.guards.watch import Watch
+from models.prompts import Source
 from models.types import GuardEvent
 
-WORD = re.compile(r"\d+(?:[.,:]\d+)*|\w+")
-UNSAFE = frozenset({"personal-data", "leak"})
-"""Output guards whose block means that the release tried to do harm; the others only refuse a bad answer."""
+UNSAFE = frozenset({"personal-data", "leak", "system-prompt", "toxicity"})
+"""Output guards that find harm; the others only stop a bad answer."""
+
+system_prompt = lru_cache(maxsize=64)(SystemPrompt)
 
 
-def _words(text: str) -> set[str]:
-    return set(WORD.findall(text.casefold()))
+class OutputGuards:
+    """The output guards of one release."""
+
+    def __init__(self, policy: GuardPolicy, personal: PersonalData) -> None:
+        self.policy = policy
+        self._personal = personal
+        self._waiting = Waiting(policy.personal_patterns)
+
+    def grounded(
+        self,
+        passages: Sequence[Source],
+        question: str,
+        refusal: str,
+        *,
+        system: str = "",
+        secrets: Sequence[str] = (),
+        whole: bool = False,
+    ) -> StreamGuard:
+        """For one answer out of `passages`. `secrets` are tokens of this request that must not leave."""
+        reading = GroundedReading(self.policy, passages, question, refusal)
+        return self._guard(reading, refusal, system, secrets, whole)
+
+    def plain(self, refusal: str, *, system: str = "", secrets: Sequence[str] = (), whole: bool = False) -> StreamGuard:
+        """For one answer without passages: nothing is cited, everything else is checked."""
+        return self._guard(PlainReading(), refusal, system, secrets, whole)
+
+    def _guard(self, reading: Reading, refusal: str, system: str, secrets: Sequence[str], whole: bool) -> StreamGuard:
+        policy, output = self.policy, self.policy.output
+        watching = [Watching(personal_watch(self._personal, self._waiting), blocks=policy.personal_data == "refuse")]
+        if tokens := (*policy.leak_tokens, *secrets):
+            watching.append(Watching(TokenWatch(tokens), blocks=True))
+        if output.system_prompt_words is not None and system:
+            prompt = PromptWatch(system_prompt(system), output.system_prompt_words)
+            watching += _watching(output.system_prompt, prompt)
+        watching += _watching(output.toxicity, toxicity_watch())
+        return StreamGuard(policy, reading, watching, refusal, whole=whole)
 
 
-def grounded_share(text: str, passages: Sequence[Source]) -> float:
-    """Least share, over the parts of the answer, of its words that occur in the passages the part cites (0 to 1)."""
-    shares = [1.0]
-    for words, numbers in answer_parts(text):
-        wanted = _words(words)
-        cited = [passages[number - 1] for number in numbers if 1 <= number <= len(passages)]
-        seen = set().union(*(_words(f"{passage.title} {passage.text}") for passage in cited))
-        shares.append(len(wanted & seen) / len(wanted) if wanted else 1.0)
-    return min(shares)
-
-
-def output_events(
-    policy: GuardPolicy, text: str, answer: str, cited: tuple[int, ...], passages: Sequence[Source], kinds: str
-) -> list[GuardEvent]:
-    """What the output guards say about a model's `text`; `kinds` are the kinds of personal data in it."""
-    events: list[GuardEvent] = []
-
-    def note(guard: str, block: bool, detail: str) -> None:
-        action: Literal["block", "flag"] = "block" if block else "flag"
-        events.append(GuardEvent(stage="output", guard=guard, action=action, detail=detail))
-
-    missing = unknown_marks(text, len(passages))
-    if missing or not cited:
-        note("citation", policy.uncited == "refuse", f"no passage {missing[0]}" if missing else "none given")
-    elif (share := grounded_share(text, passages)) < policy.grounding_min_share:
-        note("grounding", True, f"{share:.2f} of the words are in the cited passages")
-    if kinds:
-        note("personal-data", policy.personal_data == "refuse", kinds)
-    if any(token in text for token in policy.leak_tokens):
-        note("leak", True, "canary token")
-    if len(answer) > policy.max_answer_chars:
-        note("length", True, f"{len(answer)} characters")
-    return events
+def _watching(action: Action, watch: Watch) -> list[Watching]:
+    return [] if action == "off" else [Watching(watch, blocks=action == "refuse")]
 
 
 def is_unsafe(events: Sequence[GuardEvent]) -> bool:
-    """Whether an output guard had to stop harm (personal data, a leaked token)."""
+    """Whether an output guard found harm: personal data, a planted token, the system prompt, toxic language."""
     return any(event.stage == "output" and event.guard in UNSAFE for event in events)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from infra.settings import Spec
+from models.answering.guards.output_policy import OutputPolicy
 from models.types import GuardEvent
 
 
@@ -44,9 +45,11 @@ class GuardPolicy(Spec):
     uncited: Literal["allow", "refuse"]
     """An answer that cites no passage, or one that does not exist: let it through, or refuse."""
     grounding_min_share: float = Field(ge=0, le=1)
-    """Least share of an answer's words that must occur in the passages it cites; 0 switches the check off."""
+    """Least share of a sentence's words that must occur in the passages it cites; 0 switches the check off."""
     leak_tokens: tuple[str, ...] = ()
     """Canary tokens planted in texts that must never leave."""
+    output: OutputPolicy = OutputPolicy()
+    """What else is looked for in an answer."""
     fallback: str = Field(min_length=1)
     """What the user reads when a part of the pipeline fails."""
 
@@ -58,3 +61,7 @@ class Verdict(Spec):
     cited: tuple[int, ...]
     refused: bool
     events: tuple[GuardEvent, ...] = ()
+    blocked: bool = False
+    """A guard stopped the answer: before any of it was sent, or behind what `answer` says."""
+    cut: bool = False
+    """`answer` is what had been sent when a guard stopped it."""

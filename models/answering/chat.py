@@ -1,0 +1,236 @@
+"""The release's own model behind the guards, without passages: a conversation in, text or a call of a tool out."""
+
+import re
+import time
+import uuid
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from infra.errors import InputError, SluiceError, TryAgainError
+from models.answering.guards.policy import Verdict
+from models.answering.pipeline import Pipeline, Trail, new_trace_id
+from models.answering.schemas import violation
+from models.answering.spent import Spent
+from models.types import Answer, Message, ToolCall
+
+NO_CALL = "none"
+"""What the model names when no tool fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTool:
+    """A tool that the client runs itself. `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """A conversation as a client sent it, and how it wants the next message."""
+
+    messages: tuple[Message, ...]
+    question: str
+    """The last message of the user: what the records call the question."""
+    max_tokens: int | None = None
+    temperature: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further sampling fields of the OpenAI protocol."""
+    schema: dict[str, Any] | None = None
+    """The message has to be JSON of this schema."""
+    tools: tuple[ClientTool, ...] = ()
+    must_call: bool = False
+    """One of the tools has to be called."""
+
+
+def call_schema(tools: Sequence[ClientTool], must_call: bool) -> dict[str, Any]:
+    """What a model may write that decides about a call: one of the tools with its arguments, or that none fits."""
+    calls = [
+        {
+            "type": "object",
+            "properties": {"name": {"const": tool.name}, "arguments": tool.parameters},
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+        for tool in tools
+    ]
+    if not must_call:
+        none = {"name": {"const": NO_CALL}}
+        calls.append({"type": "object", "properties": none, "required": ["name"], "additionalProperties": False})
+    return calls[0] if len(calls) == 1 else {"anyOf": calls}
+
+
+def call_prompt(tools: Sequence[ClientTool], must_call: bool) -> Message:
+    """Shows the tools and asks for the one call."""
+    lines = [
+        f"{tool.name}: {tool.description} Arguments: {orjson.dumps(tool.parameters).decode()}".replace("\n", " ")
+        for tool in tools
+    ]
+    otherwise = "" if must_call else f' If none fits, write {{"name":"{NO_CALL}"}}.'
+    text = f'Write the call that the last message asks for: {{"name":…,"arguments":…}}.{otherwise}'
+    return Message(role="system", content="\n".join(["Tools:", *lines, text]))
+
+
+def read_call(text: str, tools: Sequence[ClientTool]) -> ToolCall | None:
+    """The call in a model's text; None where it names no tool.
+
+    Raises: TryAgainError where the text is no call, or its arguments do not meet the tool's schema.
+    """
+    try:
+        written = orjson.loads(text)
+        name = written["name"]
+        tool = next((one for one in tools if one.name == name), None)
+        if tool is None:
+            return None
+        arguments = dict(written["arguments"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise TryAgainError(f"tool call: the model wrote none: {type(error).__name__}") from error
+    if wrong := violation(arguments, tool.parameters):
+        raise TryAgainError(f"tool call: arguments of {name}: {wrong}")
+    return ToolCall(id=f"call_{uuid.uuid4().hex[:24]}", name=name, arguments=arguments, outcome="returned")
+
+
+class Chat:
+    """Conversations with the model of one release, whose pipeline has engine, guards and limits."""
+
+    __slots__ = ("_engine", "_guards", "_limits", "_pipeline", "_temperature")
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._engine = pipeline.engine
+        self._guards = pipeline.guards
+        self._limits = pipeline.spec.chat_limits
+        self._temperature = pipeline.spec.generation.temperature
+
+    async def stream(self, talk: Talk, trace_id: str | None = None) -> AsyncGenerator[str | Answer]:
+        """Text that the guards have let go, then the whole answer. Closing it ends the work.
+
+        An engine that fails before any text has left gives the policy's fallback text with `error` set. Raises:
+        InputError for a conversation that is empty or too long, or that the engine says is wrong; TryAgainError where
+        the engine fails behind text that has left.
+        """
+        begin, trail, spent = time.perf_counter(), Trail(), Spent()
+        messages, allowed = self._screen(trail, talk)
+        refusal = self._pipeline.prompt.refusal
+        verdict = Verdict(answer=refusal, cited=(), refused=True)
+        finish, call, guard = "content_filter", None, None
+        try:
+            if allowed and talk.tools:
+                call = await self._decide(trail, talk, messages, spent)
+            if call is not None:
+                verdict, finish = Verdict(answer="", cited=(), refused=False), "tool_calls"
+            elif allowed:
+                guard = self._guards.output.plain(refusal, system=_system(messages), whole=talk.schema is not None)
+                async with aclosing(self._write(trail, talk, messages, spent)) as pieces:
+                    async for piece in pieces:
+                        if text := guard.push(piece):
+                            yield text
+                        if guard.blocked:
+                            break
+                with trail.step("guard_output") as note:
+                    verdict = guard.end()
+                    trail.events += verdict.events
+                    note["events"] = len(verdict.events)
+                finish = "content_filter" if verdict.blocked else spent.finish or "stop"
+        except InputError as error:
+            raise InputError(f"messages: the engine does not take them: {_without_address(error)}") from error
+        except SluiceError:
+            if guard is not None and guard.sent:
+                raise
+            verdict, finish = Verdict(answer=self._guards.policy.fallback, cited=(), refused=False), "stop"
+        yield Answer(
+            question=talk.question,
+            answer=verdict.answer,
+            citations=(),
+            refused=verdict.refused,
+            release=self._pipeline.release,
+            trace_id=trace_id or new_trace_id(),
+            latency_ms=(time.perf_counter() - begin) * 1000,
+            guards=tuple(trail.events),
+            prompt_tokens=spent.prompt,
+            completion_tokens=spent.completion,
+            cached_tokens=spent.cached,
+            spans=tuple(trail.spans),
+            error=trail.error,
+            path="chat",
+            tools=(call,) if call else (),
+            finish_reason=finish,
+        )
+
+    def _screen(self, trail: Trail, talk: Talk) -> tuple[list[Message], bool]:
+        """The messages as the model may read them, and whether they may be answered. Users' texts are all checked."""
+        size = sum(len(message.content) for message in talk.messages)
+        if size > self._limits.max_chars:
+            raise InputError(f"messages: {size} characters; at most {self._limits.max_chars} are read")
+        messages, allowed = [], True
+        with trail.step("guard_input") as note:
+            for message in talk.messages:
+                if message.role != "user":
+                    messages.append(message)
+                    continue
+                text, fine, events = self._guards.question(message.content)
+                messages.append(message if text == message.content else Message(role="user", content=text))
+                allowed = allowed and fine
+                trail.events += events
+            note["events"] = len(trail.events)
+        return messages, allowed
+
+    async def _decide(self, trail: Trail, talk: Talk, messages: Sequence[Message], spent: Spent) -> ToolCall | None:
+        """Which of the client's tools is called, if any: decoding is held to their schemas."""
+        with trail.step("choose_tool") as note:
+            done = await self._engine.complete(
+                self._pipeline.model,
+                [call_prompt(talk.tools, talk.must_call), *messages],
+                max_tokens=self._limits.max_tokens,
+                temperature=0.0,
+                schema=call_schema(talk.tools, talk.must_call),
+            )
+            spent.add(done)
+            call = read_call(done.text, talk.tools)
+            note["tool"] = call.name if call else ""
+            return call
+
+    async def _write(self, trail: Trail, talk: Talk, messages: Sequence[Message], spent: Spent) -> AsyncGenerator[str]:
+        """The model's text as it comes."""
+        begin, first = time.perf_counter(), 0.0
+        with trail.step("generate") as note:
+            pieces = self._engine.pieces(
+                self._pipeline.model,
+                messages,
+                max_tokens=min(talk.max_tokens or self._limits.max_tokens, self._limits.max_tokens),
+                temperature=self._temperature if talk.temperature is None else talk.temperature,
+                schema=talk.schema,
+                options=talk.options,
+            )
+            try:
+                async for piece in pieces:
+                    if piece.text:
+                        first = first or time.perf_counter() - begin
+                        yield piece.text
+                    if piece.finish_reason or piece.prompt_tokens:
+                        spent.add(piece)
+            finally:
+                if isinstance(pieces, AsyncGenerator):
+                    await pieces.aclose()
+                note.update(
+                    model=self._pipeline.model,
+                    prompt_tokens=spent.prompt,
+                    completion_tokens=spent.completion,
+                    first_token_s=first,
+                    finish_reason=spent.finish,
+                )
+
+
+def _system(messages: Sequence[Message]) -> str:
+    """What the client told the model about its task: it is not repeated."""
+    return "\n".join(message.content for message in messages if message.role == "system")
+
+
+def _without_address(error: InputError) -> str:
+    """What an engine said, without where it runs."""
+    return re.sub(r"^https?://\S+:\s*", "", str(error))
