@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from pydantic import Field, ValidationError
@@ -28,10 +29,11 @@ from models.answering.patterns.spec import PatternSpec
 from models.answering.spent import Spent
 from models.answering.trail import Trail
 from models.answering.writing import broken, checked, finish_reason, guarded
+from models.marks import mark_of
 from models.prompts import Prompt, load_prompt, planted, render
 from models.release import Release
 from models.serving.engine import OpenAIEngine
-from models.types import Answer, Citation, Engine
+from models.types import Answer, Citation, Engine, GuardEvent, Span
 
 
 class GenerationSpec(Spec):
@@ -85,6 +87,16 @@ def new_trace_id() -> str:
     return uuid.uuid4().hex
 
 
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """What the input guards say of a question: as it is used from now on, whether it may be answered, and why."""
+
+    question: str
+    allowed: bool
+    events: tuple[GuardEvent, ...]
+    span: Span
+
+
 class Pipeline:
     """Answers questions as one release does. `model` is the release's name on the engine."""
 
@@ -129,18 +141,25 @@ class Pipeline:
         raise AssertionError("a stream ends with its answer")
 
     async def stream(
-        self, question: str, access: frozenset[str], trace_id: str | None = None, *, whole: bool = False
+        self,
+        question: str,
+        access: frozenset[str],
+        trace_id: str | None = None,
+        screened: Screened | None = None,
+        *,
+        whole: bool = False,
     ) -> AsyncGenerator[str | Answer]:
         """The same as it comes: text that the guards have let go, then the whole answer. Closing it ends the work.
 
         The texts together are the answer's. An answer that a guard stopped, or that broke, behind some text is what was
-        yielded, with `finish_reason` and `error` set. With `whole` no text is yielded.
+        yielded, with `finish_reason` and `error` set. With `whole` no text is yielded. `screened` is what `screen` said
+        of the question, where it was asked already.
         """
-        begin, trail, spent = time.perf_counter(), Trail(), Spent()
-        with trail.step("guard_input") as note:
-            asked, allowed, events = self.guards.question(question)
-            trail.events += events
-            note["events"] = len(events)
+        begin, trail, spent, trace = time.perf_counter(), Trail(), Spent(), trace_id or new_trace_id()
+        screened = screened or self.screen(question)
+        asked, allowed = screened.question, screened.allowed
+        trail.spans.append(screened.span)
+        trail.events += screened.events
         verdict = Verdict(answer=self.prompt.refusal, cited=(), refused=True, blocked=not allowed)
         found = Retrieved([])
         ranked: list[Chunk] = []
@@ -151,8 +170,8 @@ class Pipeline:
                 found = await self._retrieve(trail, asked, access)
                 ranked = [passage.chunk for passage in found.passages]
                 shown = self._choose(trail, asked, ranked)
-                guard = self._guard(asked, shown, whole=whole)
-                async with aclosing(self._write(trail, spent, guard, asked, shown)) as texts:
+                guard = self._guard(asked, shown, trace, whole=whole)
+                async with aclosing(self._write(trail, spent, guard, asked, shown, trace)) as texts:
                     async for text in texts:
                         sent += text
                         yield text
@@ -168,7 +187,7 @@ class Pipeline:
             citations=tuple(passages[number - 1] for number in verdict.cited),
             refused=verdict.refused,
             release=self.release,
-            trace_id=trace_id or new_trace_id(),
+            trace_id=trace,
             latency_ms=(time.perf_counter() - begin) * 1000,
             passages=passages,
             retrieved=tuple(chunk.document for chunk in ranked),
@@ -179,7 +198,16 @@ class Pipeline:
             spans=tuple(trail.spans),
             error=trail.error,
             finish_reason=finish_reason(verdict, spent),
+            engine=spent.engine,
         )
+
+    def screen(self, question: str) -> Screened:
+        """What the input guards say of a question. Raises InputError for an empty or too long one."""
+        trail = Trail()
+        with trail.step("guard_input") as note:
+            asked, allowed, events = self.guards.question(question)
+            note["events"] = len(events)
+        return Screened(asked, allowed, tuple(events), trail.spans[0])
 
     async def close(self) -> None:
         """Close the engine's client."""
@@ -204,16 +232,17 @@ class Pipeline:
             note["passages"] = len(shown)
         return shown
 
-    def _guard(self, question: str, shown: Sequence[Chunk], *, whole: bool) -> StreamGuard:
+    def _guard(self, question: str, shown: Sequence[Chunk], trace: str, *, whole: bool) -> StreamGuard:
+        planted = (*self.planted, mark_of(trace))
         return self.guards.output.grounded(
-            shown, question, self.prompt.refusal, system=self.prompt.system, secrets=self.planted, whole=whole
+            shown, question, self.prompt.refusal, system=self.prompt.system, secrets=planted, whole=whole
         )
 
     def _write(
-        self, trail: Trail, spent: Spent, guard: StreamGuard, question: str, shown: Sequence[Chunk]
+        self, trail: Trail, spent: Spent, guard: StreamGuard, question: str, shown: Sequence[Chunk], trace: str
     ) -> AsyncGenerator[str]:
         with trail.step("prompt") as note:
-            messages = render(self.prompt, shown, question)
+            messages = render(self.prompt, shown, question, trace)
             note["prompt"] = f"{self.prompt.id}:{self.prompt.version}"
         spec = self.spec.generation
         pieces = self.engine.pieces(self.model, messages, max_tokens=spec.max_tokens, temperature=spec.temperature)

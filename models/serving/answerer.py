@@ -1,33 +1,43 @@
 """From a question at the gateway to its answer: assignment, admission, pipeline, trace; a request key only once."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import Field
 
 from infra.cost import TokenPrices
-from infra.errors import InputError, SluiceError
+from infra.errors import InputError, SluiceError, TryAgainError
 from infra.records import Records, Trace
 from infra.settings import Spec
 from infra.spool import Spool
 from models.answering.chat import Chat
-from models.answering.pipeline import Pipeline, new_trace_id
+from models.answering.pipeline import Pipeline, Screened, new_trace_id
 from models.answering.tools.port import ToolCaller
 from models.answering.tools.toolbox import Toolbox
 from models.serving.asks import Ask, Begun, Outcome
+from models.serving.breaker import BreakerSpec
+from models.serving.cache.answers import AnswerCache
+from models.serving.cache.path import CachedPath
+from models.serving.cache.spec import CacheSpec
+from models.serving.cache.store import CacheStore, MemoryStore
 from models.serving.entrance import Admission, KeyedLocks, too_late
+from models.serving.fallback import DEADLINE
 from models.serving.limits import Limits
 from models.serving.protocol import HttpSpec
+from models.serving.routes import HostedSpec
 from models.serving.runtime import Runtime
 from models.serving.traffic import Assignment, Routing, RoutingCache, assign, forced
 from models.serving.wire import ApiError
 from models.serving.writer import Redact, TraceWriter, to_trace
 from models.types import Answer, Citation, GuardEvent, ToolCall
 
+LOG = logging.getLogger("sluice.gateway")
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -59,6 +69,12 @@ class GatewaySpec(Spec):
     """Texts in one request for embeddings; 2,048 is OpenAI's own bound."""
     http: HttpSpec = HttpSpec()
     """What a connection may do."""
+    stop_notice_s: float = Field(0, ge=0, le=600)
+    """How long a gateway that is told to stop still answers that it is not ready, for load balancers to see it."""
+    breaker: BreakerSpec | None = None
+    """When a failing engine is left alone; null: never."""
+    hosted: HostedSpec | None = None
+    """The model that is asked when no own engine answers; null: none, and the policy's fallback text is given."""
 
 
 class Metrics:
@@ -135,20 +151,29 @@ class Answerer:
         prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
         spool: Spool | None = None,
         tools: Toolbox | None = None,
+        cache: CacheSpec | None = None,
+        store: CacheStore | None = None,
     ) -> None:
         self.records = records
         self.runtime = runtime
         self.spec = spec
-        self.redact = redact
+        self.redact = lru_cache(maxsize=4096)(redact)  # the same passages come again and again
         self.prices = prices
         self.tools = tools
         self.draining = False
         """Set when the gateway is told to stop: it is not ready any more, and finishes what it has begun."""
         self.metrics = Metrics()
         self.routing = RoutingCache(records, spec.routing_max_age_s)
-        self.writer = TraceWriter(records, redact, spec.trace_queue, spool, self.metrics.lost.inc)
+        self.writer = TraceWriter(records, self.redact, spec.trace_queue, spool, self.metrics.lost.inc)
         self.admission = Admission(spec.max_in_flight, spec.max_queued, spec.retry_after_s)
+        kept = cache or CacheSpec()
+        self.cache = AnswerCache(kept, store or MemoryStore(kept), self.redact, self.metrics.registry)
         self._locks = KeyedLocks()
+
+    def drain(self) -> None:
+        """Begin nothing any more; what has begun goes on."""
+        LOG.info("told to stop: %d requests are in flight", self.admission.inside)
+        self.draining = True
 
     async def ask(self, asked: Ask) -> Outcome:
         """The answer to a request. Raises: ApiError as the client shall read it."""
@@ -165,8 +190,9 @@ class Answerer:
         routing = await self.routing.get()
         assignment = self.assigned(asked, routing)
         if not asked.request_key:
-            async for event in self._run(asked, routing, assignment):
-                yield event
+            async with aclosing(self._through_cache(asked, routing, assignment)) as events:
+                async for event in events:
+                    yield event
             return
         release = "" if asked.body_digest else assignment.release
         async with self._locks.hold(f"{asked.request_key}\0{release}"):
@@ -199,17 +225,39 @@ class Answerer:
             raise ApiError(422, "idempotency_key_reused", "This Idempotency-Key was used with another request.")
         return stored_answer(stored)
 
-    async def _run(self, asked: Ask, routing: Routing, assignment: Assignment) -> AsyncGenerator[Begun | str | Outcome]:
+    def _through_cache(
+        self, asked: Ask, routing: Routing, assignment: Assignment
+    ) -> AsyncGenerator[Begun | str | Outcome]:
+        """From the cache where it has the answer and may give it, else by asking the engine."""
+        pipeline = self.runtime.ready(assignment.release, routing.placements[assignment.release])
+        if pipeline is None or not self.cache.takes_part(asked) or self._fits_tools(pipeline, asked):
+            return self._run(asked, routing, assignment)
+        created = time.time()
+
+        def note(answer: Answer) -> None:
+            asked.usage.add(answer)
+            self._note(answer, to_trace(answer, assignment, asked, created))
+
+        path = CachedPath(self.cache, pipeline, asked, assignment, note)
+        return path.stream(lambda screened: self._run(asked, routing, assignment, screened))
+
+    def _fits_tools(self, pipeline: Pipeline, asked: Ask) -> bool:
+        return self.tools is not None and self.tools.fits(asked.question, pipeline.spec.tools)
+
+    async def _run(
+        self, asked: Ask, routing: Routing, assignment: Assignment, screened: Screened | None = None
+    ) -> AsyncGenerator[Begun | str | Outcome]:
         """Answer now and hand the trace to the writer; a request that breaks counts as an error of its arm."""
         trace_id, created, begin = new_trace_id(), time.time(), time.perf_counter()
         failure, answer, sent = "unexpected failure", None, ""
         async with self.admission.place(asked.left_s):
             yield Begun(assignment, trace_id)
+            DEADLINE.set(asked.deadline)
             try:
                 async with asyncio.timeout(min(asked.left_s, self.spec.request_timeout_s)):
                     pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])
                     asked.usage.begun = True
-                    async with aclosing(self._worked_on(pipeline, asked, trace_id)) as events:
+                    async with aclosing(self._worked_on(pipeline, asked, trace_id, screened)) as events:
                         async for event in events:
                             if isinstance(event, str):
                                 sent += event
@@ -223,6 +271,9 @@ class Answerer:
             except TimeoutError as error:
                 failure = "timeout"
                 raise too_late() from error
+            except TryAgainError as error:
+                failure = str(error)
+                raise
             except (asyncio.CancelledError, GeneratorExit):
                 failure = "the client left"
                 raise
@@ -237,7 +288,9 @@ class Answerer:
         assert answer is not None, "answered or raised"
         yield Outcome(answer, assignment)
 
-    async def _worked_on(self, pipeline: Pipeline, asked: Ask, trace_id: str) -> AsyncGenerator[str | Answer]:
+    async def _worked_on(
+        self, pipeline: Pipeline, asked: Ask, trace_id: str, screened: Screened | None
+    ) -> AsyncGenerator[str | Answer]:
         """Text and answer: of a tool where the user's words ask for one, else of the release.
 
         Whether a tool is called is settled before anything is retrieved. A canary's replay calls none.
@@ -254,7 +307,7 @@ class Answerer:
         if asked.talk is not None:
             events = Chat(pipeline).stream(asked.talk, trace_id, whole=whole)
         else:
-            events = pipeline.stream(asked.question, access, trace_id, whole=whole)
+            events = pipeline.stream(asked.question, access, trace_id, screened, whole=whole)
         async with aclosing(events):
             async for event in events:
                 yield event

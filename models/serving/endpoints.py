@@ -158,8 +158,10 @@ async def _chat(body: ChatRequest, request: Request, service: Service, headed: A
         release = body.model
     ask = headed.ask(body.question, body, session=body.user, release=release, talk=talk, stream=body.stream)
     if not body.stream:
-        answer = (await _waited(request, service.ask(ask))).answer
-        return JSONResponse(chat_body(answer, body.model), headers=headers(answer.release, answer.trace_id))
+        outcome = await _waited(request, service.ask(ask))
+        answer = outcome.answer
+        named = headers(answer.release, answer.trace_id, outcome.cache)
+        return JSONResponse(chat_body(answer, body.model), headers=named)
     include_usage = body.stream_options is not None and body.stream_options.include_usage
     return await _streamed(
         request, service.stream(ask), lambda trace_id: ChatStream(body.model, trace_id, include_usage)
@@ -178,14 +180,15 @@ async def _streamed(request: Request, events: Events, form: Callable[[str], Stre
     try:
         async with while_connected(request.receive):
             first = await anext(events)
-            begun = Begun(first.assignment, first.answer.trace_id) if isinstance(first, Outcome) else first
+            begun = Begun(first.assignment, first.answer.trace_id, first.cache) if isinstance(first, Outcome) else first
             if isinstance(first, Begun):
                 first = await anext(events)
     except BaseException:
         await events.aclose()
         raise
     assert isinstance(begun, Begun), "a stream begins with who answers"
-    return EventStream(_lines(first, events, form(begun.trace_id)), headers(begun.assignment.release, begun.trace_id))
+    named = headers(begun.assignment.release, begun.trace_id, begun.cache)
+    return EventStream(_lines(first, events, form(begun.trace_id)), named)
 
 
 async def _lines(first: Begun | str | Outcome, events: Events, wire: Stream) -> AsyncGenerator[str]:
@@ -198,6 +201,8 @@ async def _lines(first: Begun | str | Outcome, events: Events, wire: Stream) -> 
                     yield line
         except ApiError as error:
             yield wire.failed(error)
+        except TryAgainError:
+            yield wire.failed(ApiError(502, "engine_failed", "The model broke off: the text so far is not whole."))
 
 
 async def _embeddings(body: EmbeddingRequest, request: Request, service: Service, headed: Asked) -> Response:
@@ -221,7 +226,8 @@ async def _answers(body: AnswerRequest, request: Request, service: Service, head
         return await _streamed(request, service.stream(ask), lambda _: AnswerStream())
     outcome = await _waited(request, service.ask(ask))
     answer = outcome.answer
-    return JSONResponse(answer_body(answer, outcome.assignment), headers=headers(answer.release, answer.trace_id))
+    named = headers(answer.release, answer.trace_id, outcome.cache)
+    return JSONResponse(answer_body(answer, outcome.assignment), headers=named)
 
 
 async def _models(caller: Caller, service: Service) -> dict[str, Any]:
