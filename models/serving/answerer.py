@@ -177,8 +177,8 @@ class Answerer:
             stored = await asyncio.to_thread(self.records.answered, asked.request_key, release)
             if stored is None or stored.trace_id == made.answer.trace_id:
                 return made
-        if stored.body_digest != asked.body_digest:
-            raise ApiError(422, "idempotency_key_reused", "This Idempotency-Key was used with another request.")
+        if (stored.tenant, stored.body_digest) != (asked.caller.tenant, asked.body_digest):
+            raise ApiError(422, "idempotency_key_reused", "This key of a request was used with another request.")
         return stored_answer(stored)
 
     async def _run(self, asked: Ask, routing: Routing, assignment: Assignment) -> AsyncGenerator[Begun | str | Outcome]:
