@@ -19,11 +19,13 @@ from infra.errors import PolicyError
 from infra.settings import Policy, Spec
 from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec
+from models.answering.tools.spec import ToolsSpec
 from models.base import is_hub_id
 from models.cases import CaseSpec
 from models.quantizing.spec import QuantSpec
 from models.serving.answerer import GatewaySpec
 from models.serving.vllm import EngineSpec
+from models.tracing.spec import TraceSpec
 from models.training.data_spec import DataSpec
 from models.training.difficulty import DifficultySpec
 from models.training.distill_spec import DistillSpec
@@ -32,7 +34,6 @@ from tasks.measuring import AskSpec
 from tasks.releasing import NightSpec
 from tasks.reranking import RerankerSpec
 from tasks.training import ModelSpec
-from tasks.watching import TraceSpec
 
 SECTIONS: dict[str, type[Spec]] = {
     "model": ModelSpec,
@@ -67,6 +68,7 @@ SECTIONS: dict[str, type[Spec]] = {
     "routing": RoutingPolicy,
     "advice": AdvicePolicy,
     "cost": CostSpec,
+    "tools": ToolsSpec,
 }
 """Section of the policy file → the spec that reads it."""
 

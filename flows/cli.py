@@ -66,6 +66,7 @@ def status(json_: AsJson = False) -> None:
         print_json(value)
         return
     show(value["servers"], False, "servers")
+    show({f"traces: {name.replace('_', ' ')}": count for name, count in value["traces"].items()}, False)
     show(value["pointers"] or {"production": "no release yet: run `sluice run nightly`"}, False)
 
 

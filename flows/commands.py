@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from infra.errors import InputError, SetupError, SluiceError, TryAgainError
 from infra.processes import ProcessManager
 from infra.records import Records
 from infra.s3 import open_store
-from infra.services import SERVERS, gateway_key, prefect_environment, runner
+from infra.services import SERVERS, exporter, gateway_key, prefect_environment, runner
 from infra.settings import ROOT, Policy, settings, use_policy
 from infra.store import write_atomic
 from models.answering.explain import explain
@@ -63,6 +64,8 @@ def up(say: Callable[[str], None]) -> list[dict[str, Any]]:
         _manager().start(runner(config, path))
         say("deployments are served")
         say(serve_production(path))
+        _manager().start(exporter(config, path))
+        say("traces are exported")
     servers_up: list[dict[str, Any]] = status()["servers"]
     return servers_up
 
@@ -73,7 +76,7 @@ def down() -> list[str]:
 
 
 def status() -> dict[str, Any]:
-    """Servers and pointers."""
+    """Servers, pointers, and how far the export of traces is."""
     addresses = {"prefect": settings().prefect_address, "mlflow": settings().mlflow_address}
     rows = [
         {
@@ -88,7 +91,13 @@ def status() -> dict[str, Any]:
         if item.alive
     ]
     missing = [name for name in SERVERS if name not in {row["server"] for row in rows}]
-    return {"servers": rows, "stopped": missing, "pointers": _records().pointers()}
+    live = _records()
+    return {
+        "servers": rows,
+        "stopped": missing,
+        "pointers": live.pointers(),
+        "traces": asdict(live.export_state()),
+    }
 
 
 class _Lines(logging.Handler):

@@ -15,8 +15,9 @@ from flows.recording import Recording, StageRow, recording
 from flows.release import canary_stages, first_release_stages, gate_stages
 from flows.reporting import is_reported, report_page, write_report
 from models.release import Release
+from models.tracing.spec import TraceSpec
 from tasks.releasing import NightSpec, previous_release, production_release, track_releases
-from tasks.watching import TraceSpec, export_traces, mirror_aliases
+from tasks.watching import export_traces, mirror_aliases
 
 Outcome = Literal["PROMOTED", "HELD", "ROLLED_BACK", "INCONCLUSIVE", "NONE"]
 

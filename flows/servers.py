@@ -74,5 +74,5 @@ def stop_all(manager: ProcessManager) -> list[str]:
 
 
 def _stop_order(name: str) -> int:
-    """Callers before what they call: runner, gateway, engines, then Prefect and MLflow."""
+    """Callers before what they call: runner, gateway, engines and exporter, then Prefect and MLflow."""
     return {"runner": 0, "gateway": 1, "prefect": 3, "mlflow": 4}.get(name, 2)

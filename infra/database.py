@@ -6,13 +6,21 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    NoSuchModuleError,
+    OperationalError,
+    StatementError,
+)
 from sqlalchemy.orm import Session, sessionmaker
 
-from infra.errors import PolicyError, SetupError, SluiceError, TryAgainError
+from infra.errors import InputError, PolicyError, SetupError, SluiceError, TryAgainError
 from infra.tables import Base
 
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
@@ -58,6 +66,10 @@ def _on_sqlite_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+def _to_json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
 @contextmanager
 def _file_lock(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +109,9 @@ def open_database(url: str) -> Engine:
     parsed = parse_url(url)
     sqlite = parsed.get_backend_name() == "sqlite"
     try:
-        engine = create_engine(parsed, pool_pre_ping=not sqlite)
+        engine = create_engine(
+            parsed, pool_pre_ping=not sqlite, json_serializer=_to_json, json_deserializer=orjson.loads
+        )
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise SetupError(f"no driver for {parsed.drivername}: pip install 'psycopg[binary]'") from error
     try:
@@ -138,6 +152,10 @@ class Database:
                 yield session
         except OperationalError as error:
             raise translated(error, self._engine.url) from error
+        except (DataError, StatementError) as error:
+            if isinstance(error, DBAPIError) and not isinstance(error, DataError):
+                raise
+            raise InputError(f"the records do not take this value: {str(error.orig)[:300]}") from error
 
     def _reading(self) -> AbstractContextManager[Session]:
         """One read transaction."""

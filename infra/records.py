@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, or_, select, update
 
+from infra.actions import ActionRecords
 from infra.database import open_database
 from infra.errors import InputError
 from infra.live import LiveRecords, rollout_id
@@ -27,6 +28,7 @@ from infra.tables import (
 __all__ = [
     "AddedCase",
     "ApiKey",
+    "ExportState",
     "Feedback",
     "Outcome",
     "Placement",
@@ -37,6 +39,7 @@ __all__ = [
     "Rollout",
     "Trace",
     "key_digest",
+    "new_values",
     "rollout_id",
 ]
 
@@ -60,6 +63,16 @@ class Outcome:
     rating: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class ExportState:
+    """How far the export of traces is: what waits (traces by urgency, ratings), and what was left out and is kept."""
+
+    urgent: int
+    ordinary: int
+    ratings: int
+    left_out: int
+
+
 class Rated(NamedTuple):
     """An answer and one rating of it."""
 
@@ -72,12 +85,12 @@ def key_digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def _new_values(trace: Trace) -> dict[str, Any]:
+def new_values(trace: Trace) -> dict[str, Any]:
     """Column values of a new trace, without the number that the database gives."""
     return {column.key: getattr(trace, column.key) for column in Trace.__table__.columns if column.key != "seq"}
 
 
-class Records(LiveRecords):
+class Records(LiveRecords, ActionRecords):
     """Every read and write of the records. Each write is one short transaction.
 
     Raises: TryAgainError when the database stays busy or away, SetupError when its disk is full or not writable.
@@ -90,13 +103,19 @@ class Records(LiveRecords):
 
     def add_traces(self, traces: Sequence[Trace]) -> None:
         """Store a batch in one transaction, in order; a request key that the release already answered is left out."""
-        if not traces:
-            return
-        for trace in traces:
-            if trace.arm not in ARMS:
-                raise InputError(f"trace {trace.trace_id}: arm {trace.arm!r} is not one of {', '.join(ARMS)}")
+        if traces:
+            self.add_trace_rows([new_values(trace) for trace in traces])
+
+    def add_trace_rows(self, rows: Sequence[dict[str, Any]]) -> None:
+        """The same from values by column. A trace that is there already is left out, too.
+
+        Raises: InputError for a value that the database does not take.
+        """
+        for row in rows:
+            if row["arm"] not in ARMS:
+                raise InputError(f"trace {row['trace_id']}: arm {row['arm']!r} is not one of {', '.join(ARMS)}")
         with self._writing() as session:
-            session.execute(self._insert(Trace).on_conflict_do_nothing(), [_new_values(trace) for trace in traces])
+            session.execute(self._insert(Trace).on_conflict_do_nothing(), rows)
 
     def trace(self, trace_id: str) -> Trace | None:
         """One trace."""
@@ -120,15 +139,61 @@ class Records(LiveRecords):
             return list(session.scalars(query))
 
     def unexported(self, limit: int) -> list[Trace]:
-        """Oldest traces that no exporter has taken yet."""
-        query = select(Trace).where(Trace.exported.is_(False)).order_by(Trace.seq).limit(limit)
+        """Traces that no exporter has taken yet: the urgent ones first, each kind oldest first."""
+        found: list[Trace] = []
+        with self._reading() as session:
+            for urgent in (True, False):
+                query = select(Trace).where(Trace.exported.is_(False), Trace.urgent.is_(urgent)).order_by(Trace.seq)
+                found += session.scalars(query.limit(limit - len(found)))
+        return found
+
+    def ordinary_unexported(self, after: int, limit: int) -> list[tuple[int, str]]:
+        """(number, trace id) of the oldest traces above a number that wait for export and are not urgent."""
+        query = (
+            select(Trace.seq, Trace.trace_id)
+            .where(Trace.exported.is_(False), Trace.urgent.is_(False), Trace.seq > after)
+            .order_by(Trace.seq)
+            .limit(limit)
+        )
+        with self._reading() as session:
+            return [(seq, trace_id) for seq, trace_id in session.execute(query)]
+
+    def mark_exported(self, trace_ids: Iterable[str], *, left_out: bool = False) -> None:
+        """Say that these traces were exported, or left out of it."""
+        done = {"exported": True, "left_out": left_out}
+        with self._writing() as session:
+            session.execute(update(Trace).where(Trace.trace_id.in_(list(trace_ids))).values(done))
+
+    def export_state(self) -> ExportState:
+        """What waits for export and what was left out of it."""
+        waiting = select(Trace.urgent, func.count()).where(Trace.exported.is_(False)).group_by(Trace.urgent)
+        left_out = select(func.count()).where(Trace.left_out.is_(True))
+        ratings = select(func.count()).where(Feedback.exported.is_(False))
+        with self._reading() as session:
+            by_urgency = {bool(urgent): count for urgent, count in session.execute(waiting)}
+            return ExportState(
+                urgent=by_urgency.get(True, 0),
+                ordinary=by_urgency.get(False, 0),
+                ratings=session.scalar(ratings) or 0,
+                left_out=session.scalar(left_out) or 0,
+            )
+
+    def unexported_ratings(self, limit: int) -> list[Feedback]:
+        """Oldest ratings that no exporter has taken yet, of traces that it has."""
+        query = (
+            select(Feedback)
+            .join(Trace, Trace.trace_id == Feedback.trace_id)
+            .where(Feedback.exported.is_(False), Trace.exported.is_(True), Trace.left_out.is_(False))
+            .order_by(Feedback.id)
+            .limit(limit)
+        )
         with self._reading() as session:
             return list(session.scalars(query))
 
-    def mark_exported(self, trace_ids: Iterable[str]) -> None:
-        """Say that these traces were exported."""
+    def mark_ratings_exported(self, ids: Iterable[int]) -> None:
+        """Say that these ratings were exported."""
         with self._writing() as session:
-            session.execute(update(Trace).where(Trace.trace_id.in_(list(trace_ids))).values(exported=True))
+            session.execute(update(Feedback).where(Feedback.id.in_(list(ids))).values(exported=True))
 
     def outcomes(self, rollout: str, after: int = 0) -> list[Outcome]:
         """Outcomes of both arms of a canary in order of arrival, numbered above `after`."""
@@ -177,6 +242,9 @@ class Records(LiveRecords):
             if session.scalar(known) is None:
                 raise InputError(f"trace_id: no trace {trace_id!r}")
             session.add(row)
+            not_sent = or_(Trace.exported.is_(False), Trace.left_out.is_(True))
+            now = {"urgent": True, "exported": False, "left_out": False}
+            session.execute(update(Trace).where(Trace.trace_id == trace_id, not_sent).values(now))
 
     def feedback(self, trace_id: str) -> list[Feedback]:
         """Ratings of one trace, oldest first."""

@@ -1,4 +1,4 @@
-"""The servers of one machine besides the engines: Prefect, MLflow, the gateway and the runner of deployments."""
+"""The servers of one machine besides the engines: Prefect, MLflow, gateway, exporter of traces and runner."""
 
 import contextlib
 import secrets
@@ -10,7 +10,7 @@ from infra.processes import ProcessSpec
 from infra.settings import ROOT, Policy, Settings
 from infra.store import code_version, text_digest
 
-SERVERS = ("prefect", "mlflow", "gateway", "runner")
+SERVERS = ("prefect", "mlflow", "gateway", "exporter", "runner")
 """Names of the processes that `sluice up` starts, in the order in which they are needed."""
 
 
@@ -72,7 +72,7 @@ def _places(settings: Settings, policy: Path) -> dict[str, str]:
 def _read_by_gateway(policy: Path) -> str:
     """Digest of the sections that the gateway reads when it starts: a change of them needs a new one."""
     sections = Policy(policy).sections
-    return text_digest(repr([sections.get(name) for name in ("gateway", "guards", "embedding", "cost")]))
+    return text_digest(repr([sections.get(name) for name in ("gateway", "guards", "embedding", "cost", "tools")]))
 
 
 def gateway(settings: Settings, policy: Path) -> ProcessSpec:
@@ -96,6 +96,23 @@ def gateway(settings: Settings, policy: Path) -> ProcessSpec:
         stop_grace_s=40,
         port_setting="SLUICE_GATEWAY_PORT",
         version=code_version("infra", "indexes", "models") + _read_by_gateway(policy),
+    )
+
+
+def exporter(settings: Settings, policy: Path) -> ProcessSpec:
+    """The process that brings traces from the records to MLflow or another collector."""
+    address = ["--host", settings.host, "--port", str(settings.exporter_port)]
+    return ProcessSpec(
+        name="exporter",
+        argv=(sys.executable, "-m", "models.tracing.process", *address),
+        env=settings.quiet_environment() | _places(settings, policy),
+        port=settings.exporter_port,
+        ready_url=f"http://{settings.host}:{settings.exporter_port}/metrics",
+        ready_timeout_s=120,
+        stop_grace_s=70,
+        port_setting="SLUICE_EXPORTER_PORT",
+        version=code_version("infra", "models/tracing")
+        + text_digest(repr([Policy(policy).sections.get("traces"), settings.otlp_url])),
     )
 
 

@@ -95,7 +95,8 @@ class Trace(Base):
     beginning of the key's digest, `path` is answers, chat or embeddings, `cost` is in the currency of the policy,
     `engine` is the pool and model that wrote the answer, `cache` is exact or semantic for one taken from the cache,
     `tools` are the calls that were made or refused. `body_digest` tells whether a caller's idempotency key came again
-    with the same request.
+    with the same request. `urgent` traces are exported first: errors, guard events, canary traffic and what was rated.
+    `left_out` are those that the export passed over because it could not keep up.
     """
 
     __tablename__ = "traces"
@@ -103,7 +104,8 @@ class Trace(Base):
         UniqueConstraint("request_key", "release", name="one_answer_a_request"),
         Index("traces_created", "created"),
         Index("traces_rollout", "rollout", "seq"),
-        Index("traces_exported", "exported", "seq"),
+        Index("traces_exported", "exported", "urgent", "seq"),
+        Index("traces_left_out", "seq", sqlite_where=text("left_out IS 1"), postgresql_where=text("left_out IS true")),
         Index("traces_caller", "caller", "created"),
         {"sqlite_autoincrement": True},
     )
@@ -137,6 +139,8 @@ class Trace(Base):
     engine: Mapped[str] = mapped_column(String(128), default="")
     cache: Mapped[str] = mapped_column(String(16), default="")
     tools: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default_factory=list)
+    urgent: Mapped[bool] = mapped_column(default=False)
+    left_out: Mapped[bool] = mapped_column(default=False)
     body_digest: Mapped[str] = mapped_column(Digest, default="")
 
 
@@ -144,7 +148,11 @@ class Feedback(Base):
     """A rating of one answer: -1 or 1, perhaps with a correction. `simulated` marks a user that is a program."""
 
     __tablename__ = "feedback"
-    __table_args__ = (Index("feedback_trace", "trace_id"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        Index("feedback_trace", "trace_id"),
+        Index("feedback_exported", "exported", "id"),
+        {"sqlite_autoincrement": True},
+    )
     id: Mapped[int] = mapped_column(Count, primary_key=True, init=False)
     trace_id: Mapped[str] = mapped_column(String(32))
     created: Mapped[float] = mapped_column(Float)
@@ -152,6 +160,7 @@ class Feedback(Base):
     correction: Mapped[str] = mapped_column(Text, default="")
     reason: Mapped[str] = mapped_column(Text, default="")
     simulated: Mapped[bool] = mapped_column(default=False)
+    exported: Mapped[bool] = mapped_column(default=False)
 
 
 class ApiKey(Base):
@@ -180,3 +189,32 @@ class AddedCase(Base):
     case: Mapped[dict[str, Any]] = mapped_column(JSON)
     created: Mapped[float] = mapped_column(Float)
     reason: Mapped[str] = mapped_column(Text, default="")
+
+
+class Proposal(Base):
+    """A tool call that a caller was asked to confirm. `key` is the digest of the id that confirms it.
+
+    `result` is what the call said once it was made; an empty one waits until `expires`.
+    """
+
+    __tablename__ = "proposals"
+    key: Mapped[str] = mapped_column(Digest, primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64))
+    caller: Mapped[str] = mapped_column(Digest)
+    tool: Mapped[str] = mapped_column(String(64))
+    arguments: Mapped[dict[str, Any]] = mapped_column(JSON)
+    expires: Mapped[float] = mapped_column(Float)
+    result: Mapped[str] = mapped_column(Text, default="")
+
+
+class Ticket(Base):
+    """A ticket that a user opened. `key` is the proposal it comes from: one ticket each."""
+
+    __tablename__ = "tickets"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+    number: Mapped[int] = mapped_column(Count, primary_key=True, init=False)
+    key: Mapped[str] = mapped_column(Digest, unique=True)
+    tenant: Mapped[str] = mapped_column(String(64))
+    caller: Mapped[str] = mapped_column(Digest)
+    subject: Mapped[str] = mapped_column(Text)
+    created: Mapped[float] = mapped_column(Float)

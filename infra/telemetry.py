@@ -1,14 +1,11 @@
-"""MLflow side of Sluice: nights and stages as runs, releases in the registry, and traces sent in batches by OTLP."""
+"""MLflow side of Sluice: nights and stages as runs, releases in the registry."""
 
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
-
-import httpx
-from pydantic import BaseModel, ConfigDict
+from typing import ParamSpec, TypeVar
 
 from infra.errors import SetupError, TryAgainError
 from infra.store import ArtifactRef
@@ -21,34 +18,9 @@ EXPERIMENT_NOTE = (
 MODEL_NOTE = "Releases: everything that shapes an answer, one version each. The aliases show what is live."
 SHORT_DIGEST = 12
 """Digits of a digest that a column of MLflow's tables has room for."""
-OTLP_BATCH = 50
-"""Traces a request: batches of 20 or more cost the server about a third of single ones."""
 
 WRONG_CALL = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"}
 """MLflow's error codes that trying again does not mend."""
-
-
-class TraceSpan(BaseModel):
-    """One span to export; times in nanoseconds since the epoch."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    start_ns: int
-    end_ns: int
-    attributes: dict[str, Any]
-
-
-class Trace(BaseModel):
-    """One request to export: a root span and its children. Texts must be redacted already."""
-
-    model_config = ConfigDict(frozen=True)
-
-    trace_id: str
-    """32 hexadecimal digits."""
-    root: TraceSpan
-    children: tuple[TraceSpan, ...]
-    error: str = ""
 
 
 P = ParamSpec("P")
@@ -258,57 +230,3 @@ class Tracker:
                 self.client.set_registered_model_alias(REGISTERED_MODEL, alias, version)
         for alias in set(shown) - set(pointers):
             self.client.delete_registered_model_alias(REGISTERED_MODEL, alias)
-
-    def export(self, traces: Sequence[Trace], timeout_s: float = 60) -> int:
-        """Send traces by OTLP in batches; returns how many the server took. Raises TryAgainError when it does not."""
-        sent = 0
-        headers = {"content-type": "application/x-protobuf", "x-mlflow-experiment-id": self.experiment}
-        with httpx.Client(timeout=timeout_s) as client:
-            for start in range(0, len(traces), OTLP_BATCH):
-                batch = traces[start : start + OTLP_BATCH]
-                try:
-                    reply = client.post(f"{self.address}/v1/traces", content=otlp_bytes(batch), headers=headers)
-                    reply.raise_for_status()
-                except httpx.HTTPError as error:
-                    raise TryAgainError(f"MLflow did not take traces {start}..{start + len(batch)}: {error}") from error
-                sent += len(batch)
-        return sent
-
-
-def otlp_bytes(traces: Sequence[Trace]) -> bytes:
-    """An OTLP ExportTraceServiceRequest in protobuf (opentelemetry.io/docs/specs/otlp)."""
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-    request = ExportTraceServiceRequest()
-    scope = request.resource_spans.add().scope_spans.add()
-    for trace in traces:
-        trace_id = bytes.fromhex(trace.trace_id)
-        root_id = bytes.fromhex(trace.trace_id[:16])
-        for number, span in enumerate((trace.root, *trace.children)):
-            entry = scope.spans.add()
-            entry.trace_id = trace_id
-            entry.span_id = root_id if number == 0 else (int.from_bytes(root_id, "big") ^ number).to_bytes(8, "big")
-            if number:
-                entry.parent_span_id = root_id
-            entry.name = span.name
-            entry.kind = 1
-            entry.start_time_unix_nano, entry.end_time_unix_nano = span.start_ns, span.end_ns
-            entry.status.code = 2 if trace.error and number == 0 else 1
-            entry.status.message = trace.error if number == 0 else ""
-            _fill(entry.attributes, span.attributes)
-    return bytes(request.SerializeToString())
-
-
-def _fill(target: Any, attributes: Mapping[str, object]) -> None:
-    """Attributes as OTLP key-values; what is no scalar is written as JSON."""
-    for key, value in sorted(attributes.items()):
-        pair = target.add()
-        pair.key = key
-        if isinstance(value, bool):
-            pair.value.bool_value = value
-        elif isinstance(value, int):
-            pair.value.int_value = value
-        elif isinstance(value, float):
-            pair.value.double_value = value
-        else:
-            pair.value.string_value = value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -1,7 +1,7 @@
 """Cases, messages, answers, releases' parts and the engine port."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,16 +44,22 @@ class Completion(_Frozen):
     cached_tokens: int = 0
     first_token_s: float
     total_s: float
+    engine: str = ""
+    """Pool and model that wrote it, as `pool:model`."""
 
 
-class Piece(_Frozen):
-    """One event of a streamed answer: new text, and on the last events the finish reason and the token counts."""
+class Piece(NamedTuple):
+    """One event of a streamed answer: new text, and on the last events the finish reason and the token counts.
+
+    A tuple, because thousands are made a second. `engine` is the pool and model that wrote it, as `pool:model`.
+    """
 
     text: str = ""
     finish_reason: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    engine: str = ""
 
 
 class Engine(Protocol):

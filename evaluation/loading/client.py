@@ -54,8 +54,9 @@ def _is_token(choice: dict[str, Any]) -> bool:
 class _Connection(asyncio.Protocol):
     """One kept-alive connection, one request at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, needs_done: bool = True) -> None:
         self.is_open = False
+        self._needs_done = needs_done
         self.answered = 0
         self.reply = Reply()
         self.heard = False
@@ -65,11 +66,12 @@ class _Connection(asyncio.Protocol):
         self._parser: Any = httptools.HttpResponseParser(self)
         self._rest = b""
         self._now = 0.0
+        self._is_stream = True
 
-    async def ask(self, request: bytes) -> Reply:
+    async def ask(self, request: bytes, is_stream: bool = True) -> Reply:
         """Send a request and wait for the whole answer; what goes wrong stands in its `error`."""
         assert self._transport is not None, "asked before the connection was made"
-        self.reply, self._rest, self.heard = Reply(), b"", False
+        self.reply, self._rest, self.heard, self._is_stream = Reply(), b"", False, is_stream
         self._waiter = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         await self._waiter
@@ -105,7 +107,7 @@ class _Connection(asyncio.Protocol):
         self.reply.status = self._parser.get_status_code()
 
     def on_body(self, body: bytes) -> None:
-        if self.reply.status >= 400:
+        if self.reply.status >= 400 or not self._is_stream:
             self.reply.body += body
             return
         *lines, self._rest = (self._rest + body).split(b"\n")
@@ -121,7 +123,11 @@ class _Connection(asyncio.Protocol):
             self.is_open = False
         if status >= 400:
             self._end(f"http: {status} {error_message(self.reply.body)}")
+        elif not self._is_stream:
+            self.reply.ended_at, self.reply.is_done = self._now, True
+            self._end("")
         else:
+            self.reply.is_done = self.reply.is_done or not self._needs_done
             self._end("" if self.reply.is_done else "stream: it ended without [DONE]")
 
     def _event(self, data: bytes) -> None:
@@ -154,8 +160,9 @@ class _Connection(asyncio.Protocol):
 class LoadClient:
     """Keeps as many connections to one server as there are requests in flight. `base_url` with or without `/v1`."""
 
-    def __init__(self, base_url: str, api_key: str = "") -> None:
-        """Raises: InputError for an address that is none."""
+    def __init__(self, base_url: str, api_key: str = "", *, needs_done: bool = True) -> None:
+        """`needs_done`: a stream that ends without `[DONE]` is an error. Raises: InputError for a wrong address."""
+        self._needs_done = needs_done
         parts = urlsplit(base_url.rstrip("/").removesuffix("/v1"))
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InputError(f"{base_url!r}: not an address of a server; write http://host:port or https://host")
@@ -169,18 +176,21 @@ class LoadClient:
             "Content-Type: application/json\r\nAccept: text/event-stream\r\nContent-Length: "
         ).encode()
 
-    async def chat(self, payload: bytes, timeout_s: float) -> Reply:
-        """The streamed answer to a request body; every failure is told in the reply's `error`, none is raised."""
+    async def chat(self, payload: bytes, timeout_s: float, *, is_stream: bool = True) -> Reply:
+        """The answer to a request body, a stream unless that asks for a whole one (its bytes are the reply's `body`).
+
+        Every failure is told in the reply's `error`, none is raised.
+        """
         request = self._head + str(len(payload)).encode() + b"\r\n\r\n" + payload
         connection: _Connection | None = None
         is_kept = False
         try:
             async with asyncio.timeout(timeout_s):
                 connection = await self._connection()
-                reply = await connection.ask(request)
+                reply = await connection.ask(request, is_stream)
                 if reply.error.startswith("lost") and connection.answered > 1 and not connection.heard:
                     connection = await self._connect()  # the server had closed it while nobody asked
-                    reply = await connection.ask(request)
+                    reply = await connection.ask(request, is_stream)
         except TimeoutError:
             return Reply(error=f"timeout: no whole answer within {timeout_s:g} s")
         except OSError as error:
@@ -208,5 +218,7 @@ class LoadClient:
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(_Connection, self._host, self._port, ssl=self._tls)
+        _, connection = await loop.create_connection(
+            lambda: _Connection(self._needs_done), self._host, self._port, ssl=self._tls
+        )
         return connection

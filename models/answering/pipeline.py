@@ -66,6 +66,9 @@ class AnswerSpec(Spec):
     chat: ChatSpec | None = None
     """What conversations may take; null = answers of `generation.max_tokens` to conversations of 16,000 characters."""
 
+    tools: tuple[str, ...] = ()
+    """Tools that the release may call, by name; the gateway has them (section `tools` of the policy file)."""
+
     @property
     def chat_limits(self) -> ChatSpec:
         """What conversations may take."""

@@ -12,8 +12,11 @@ from infra.cost import TokenPrices
 from infra.errors import InputError, SluiceError
 from infra.records import Records, Trace
 from infra.settings import Spec
+from infra.spool import Spool
 from models.answering.chat import Chat
-from models.answering.pipeline import new_trace_id
+from models.answering.pipeline import Pipeline, new_trace_id
+from models.answering.tools.port import ToolCaller
+from models.answering.tools.toolbox import Toolbox
 from models.serving.asks import Ask, Begun, Outcome
 from models.serving.entrance import Admission, KeyedLocks, too_late
 from models.serving.limits import Limits
@@ -45,6 +48,8 @@ class GatewaySpec(Spec):
     """How old the split between releases may be."""
     trace_queue: int = Field(ge=1)
     """Traces that may wait to be written; more are counted as lost."""
+    trace_spool_mib: float | None = Field(None, gt=0)
+    """Disk for traces while the database is away; what comes beyond it is counted as lost. None: no limit."""
     limits: Limits = Limits()
     """What every key may use, unless it has figures of its own."""
     reserve_tokens: int = Field(0, ge=0)
@@ -65,6 +70,7 @@ class Metrics:
             "sluice_answer_seconds", "Pipeline time of an answer", ["arm"], buckets=LATENCY_BUCKETS, registry=own
         )
         self.guards = Counter("sluice_guard_events", "Guards that acted", ["stage", "guard", "action"], registry=own)
+        self.tools = Counter("sluice_tool_calls", "Calls of the release's tools", ["tool", "outcome"], registry=own)
         self.tokens = Counter("sluice_tokens", "Tokens by direction", ["direction"], registry=own)
         self.away = Counter("sluice_limits_counted_alone", "Requests counted while Redis was away", registry=own)
         self.feedback = Counter("sluice_feedback", "Ratings", ["rating", "simulated"], registry=own)
@@ -81,6 +87,9 @@ class Metrics:
         self.tokens.labels("completion").inc(answer.completion_tokens)
         for event in answer.guards:
             self.guards.labels(event.stage, event.guard, event.action).inc()
+        for call in answer.tools:
+            if call.outcome != "returned":  # names of clients' tools are not ours to count by
+                self.tools.labels(call.name, call.outcome).inc()
 
 
 def stored_answer(row: Trace) -> Outcome:
@@ -119,17 +128,20 @@ class Answerer:
         spec: GatewaySpec,
         redact: Redact,
         prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
+        spool: Spool | None = None,
+        tools: Toolbox | None = None,
     ) -> None:
         self.records = records
         self.runtime = runtime
         self.spec = spec
         self.redact = redact
         self.prices = prices
+        self.tools = tools
         self.draining = False
         """Set when the gateway is told to stop: it is not ready any more, and finishes what it has begun."""
         self.metrics = Metrics()
         self.routing = RoutingCache(records, spec.routing_max_age_s)
-        self.writer = TraceWriter(records, redact, spec.trace_queue)
+        self.writer = TraceWriter(records, redact, spec.trace_queue, spool, self.metrics.lost.inc)
         self.admission = Admission(spec.max_in_flight, spec.max_queued, spec.retry_after_s)
         self._locks = KeyedLocks()
 
@@ -191,11 +203,7 @@ class Answerer:
                 async with asyncio.timeout(min(asked.left_s, self.spec.request_timeout_s)):
                     pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])
                     asked.usage.begun = True
-                    if asked.talk is not None:
-                        events = Chat(pipeline).stream(asked.talk, trace_id)
-                    else:
-                        events = pipeline.stream(asked.question, frozenset(asked.caller.access), trace_id)
-                    async with aclosing(events):
+                    async with aclosing(self._worked_on(pipeline, asked, trace_id)) as events:
                         async for event in events:
                             if isinstance(event, str):
                                 yield event
@@ -221,6 +229,27 @@ class Answerer:
                     self._note(answer, to_trace(answer, assignment, asked, created))
         assert answer is not None, "answered or raised"
         yield Outcome(answer, assignment)
+
+    async def _worked_on(self, pipeline: Pipeline, asked: Ask, trace_id: str) -> AsyncGenerator[str | Answer]:
+        """Text and answer: of a tool where the user's words ask for one, else of the release.
+
+        Whether a tool is called is settled before anything is retrieved. A canary's replay calls none.
+        """
+        access, allowed = frozenset(asked.caller.access), pipeline.spec.tools
+        is_replay = bool(asked.request_key) and not asked.body_digest
+        if self.tools is not None and not is_replay and self.tools.fits(asked.question, allowed):
+            caller = ToolCaller(asked.caller.digest, asked.caller.tenant, access)
+            path = "answers" if asked.talk is None else "chat"
+            if (done := await self.tools.answer(pipeline, asked.question, caller, trace_id, path)) is not None:
+                yield done
+                return
+        if asked.talk is not None:
+            events = Chat(pipeline).stream(asked.talk, trace_id)
+        else:
+            events = pipeline.stream(asked.question, access, trace_id)
+        async with aclosing(events):
+            async for event in events:
+                yield event
 
     def _priced(self, answer: Answer) -> Answer:
         """The answer with its cost."""

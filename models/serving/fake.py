@@ -68,6 +68,7 @@ class FakeEngine(Engine):
             completion_tokens=len(pieces),
             first_token_s=0.0,
             total_s=0.0,
+            engine=f"fake:{model}",
         )
 
     async def pieces(
@@ -87,11 +88,12 @@ class FakeEngine(Engine):
         )  # fmt: skip
         words, cut = self._reply(asked)
         for word in words:
-            yield Piece(text=word)
+            yield Piece(text=word, engine=f"fake:{model}")
         yield Piece(
             finish_reason="length" if cut else "stop",
             prompt_tokens=sum(len(message.content.split()) for message in messages),
             completion_tokens=len(words),
+            engine=f"fake:{model}",
         )
 
     async def close(self) -> None:

@@ -17,9 +17,13 @@ from infra.errors import SetupError, SluiceError, TryAgainError
 from infra.logs import log_in_lines
 from infra.records import ApiKey, Records
 from infra.settings import be_quiet, policy, settings
+from infra.spool import Spool
 from models.answering.guards.guardrails import personal_data
 from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec
+from models.answering.tools.open import open_tools
+from models.answering.tools.spec import ToolsSpec
+from models.answering.tools.toolbox import Toolbox
 from models.serving.answerer import Answerer, GatewaySpec
 from models.serving.endpoints import add_routes, handle_errors
 from models.serving.engine import OpenAIEngine
@@ -68,13 +72,16 @@ def create_app(
     *,
     prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
     redis_url: str = "",
+    spool: Spool | None = None,
+    tools: Toolbox | None = None,
 ) -> FastAPI:
     """The gateway over its parts. `redact` takes personal data out of everything that is written down.
 
-    Limits of keys are counted in the Redis of `redis_url`, if there is one. Its lifespan owns `runtime` and the trace
-    writer: on shutdown traces are flushed and engine clients closed.
+    Limits of keys are counted in the Redis of `redis_url`, if there is one. Traces go through `spool`; without one,
+    through a temporary one that dies with the process. Its lifespan owns `runtime`, the trace writer and the spool: on
+    shutdown traces are flushed and engine clients closed.
     """
-    service = Answerer(records, runtime, spec, redact, prices)
+    service = Answerer(records, runtime, spec, redact, prices, spool, tools)
     ledger: Ledger = SteadyLedger(RedisLedger(redis_url), service.metrics.away.inc) if redis_url else OwnLedger()
     meter = Meter(ledger, spec.limits, spec.reserve_tokens, prices)
 
@@ -130,7 +137,20 @@ def _build(records: Records) -> ReleaseBuilder:
     return ReleaseBuilder(records, open_store(settings().store_url, settings().home), embedder, OpenAIEngine)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _tools(records: Records) -> Toolbox | None:
+    """The tools that the policy names."""
+    if "tools" not in policy().sections:
+        return None
+    return open_tools(policy().section("tools", ToolsSpec), policy().path.parent, records)
+
+
+def _spool(spec: GatewaySpec, port: int) -> Spool:
+    """Where the traces of the gateway on this port are safe until they are in the records."""
+    most = None if spec.trace_spool_mib is None else int(spec.trace_spool_mib * 2**20)
+    return Spool(settings().home / "spool" / f"gateway-{port}", most)
+
+
+def listen(host: str, port: int) -> socket.socket:
     """A bound socket. Raises SetupError when the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -145,15 +165,31 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def serve(host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT: then nothing new is taken, requests in flight are answered, traces are flushed."""
-    import uvicorn
-
-    listener = _listen(host, port)
+    listener = listen(host, port)
     spec = policy().section("gateway", GatewaySpec)
     redact = personal_data(policy().section("guards", GuardPolicy)).redact
     records = Records.open(settings().database_url)
     prices = policy().section("cost", CostSpec).tokens if "cost" in policy().sections else TokenPrices()
     redis_url = settings().redis_url.get_secret_value()
-    app = create_app(records, Runtime(_build(records)), spec, redact, prices=prices, redis_url=redis_url)
+    spool = _spool(spec, port)
+    app = create_app(
+        records,
+        Runtime(_build(records)),
+        spec,
+        redact,
+        prices=prices,
+        redis_url=redis_url,
+        spool=spool,
+        tools=_tools(records),
+    )
+    run_app(app, spec, listener)
+    records.close()
+
+
+def run_app(app: FastAPI, spec: GatewaySpec, listener: socket.socket) -> None:
+    """Serve an app on a bound socket until SIGTERM or SIGINT."""
+    import uvicorn
+
     drain = int(spec.request_timeout_s) + 1
     config = uvicorn.Config(
         app,
@@ -164,7 +200,6 @@ def serve(host: str, port: int) -> None:
         access_log=False,
     )
     uvicorn.Server(config).run(sockets=[listener])
-    records.close()
 
 
 def main() -> int:

@@ -61,7 +61,7 @@ class Project:
         self.folder = folder
         self.policy = folder / "sluice.yaml"
         self.home = folder / "state"
-        names = ("PREFECT", "MLFLOW", "GATEWAY", "RUNNER", "ENGINE")
+        names = ("PREFECT", "MLFLOW", "GATEWAY", "RUNNER", "EXPORTER", "ENGINE")
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
 
     @property

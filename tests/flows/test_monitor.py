@@ -29,7 +29,7 @@ def test_old_traces_go_and_aliases_follow(project: Project) -> None:
     live.promote(A, None)
     live.promote(B, A)
 
-    assert monitor() == {"exported": 0, "purged": 2}
+    assert monitor() == {"exported": 0, "waiting": 0, "left_out": 0, "purged": 2}
     assert [row.trace_id for row in live.traces()] == [f"{2:032x}"]
     client = MlflowClient(tracking_uri=settings().mlflow_address, registry_uri=settings().mlflow_address)
     aliases = client.get_registered_model(REGISTERED_MODEL).aliases
@@ -37,4 +37,4 @@ def test_old_traces_go_and_aliases_follow(project: Project) -> None:
         "production": versions[B],
         "previous": versions[A],
     }
-    assert monitor() == {"exported": 0, "purged": 0}
+    assert monitor() == {"exported": 0, "waiting": 0, "left_out": 0, "purged": 0}

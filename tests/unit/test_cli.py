@@ -123,7 +123,8 @@ def test_a_gateway_that_is_away_is_a_failure(monkeypatch: pytest.MonkeyPatch) ->
 def test_status_down_and_list_on_a_fresh_machine() -> None:
     status = sluice("status", "--json")
     assert json.loads(status.stdout) == {
-        "servers": [], "stopped": ["prefect", "mlflow", "gateway", "runner"], "pointers": {},
+        "servers": [], "stopped": ["prefect", "mlflow", "gateway", "exporter", "runner"], "pointers": {},
+        "traces": {"urgent": 0, "ordinary": 0, "ratings": 0, "left_out": 0},
     }  # fmt: skip
     assert "no release yet: run `sluice run nightly`" in sluice("status").stdout
     assert json.loads(sluice("down", "--json").stdout) == {"stopped": []}

@@ -212,7 +212,7 @@ def test_what_up_keeps_goes_on(manager: ProcessManager) -> None:
         manager.start(server("engine-1"))
     assert alive(manager) == {"mlflow"}
     assert [row["server"] for row in commands.status()["servers"]] == ["mlflow"]
-    assert commands.status()["stopped"] == ["prefect", "gateway", "runner"]
+    assert commands.status()["stopped"] == ["prefect", "gateway", "exporter", "runner"]
     assert commands.down() == ["mlflow"]
     assert commands.down() == []
     with servers(settings(), manager, keep=False):

@@ -4,7 +4,8 @@ import asyncio
 import itertools
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,107 @@ def test_adapter_rank_is_read_from_its_configuration(tmp_path: Path) -> None:
         adapter_rank(tmp_path)
     (tmp_path / "adapter_config.json").write_text('{"r": 16}')
     assert adapter_rank(tmp_path) == 16
+
+
+class Stream:
+    """A server of raw bytes: sends one script a connection and request, closing the connection where it says so."""
+
+    def __init__(self, *scripts: bytes) -> None:
+        self.scripts = list(scripts)
+        self.connections = 0
+        self.left = asyncio.Event()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while self.scripts:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+                await reader.readexactly(int(length.split(b":")[1]))
+                script = self.scripts.pop(0)
+                writer.write(script.removesuffix(CLOSE))
+                if script.endswith(CLOSE):
+                    break
+            else:
+                await reader.read()
+                self.left.set()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            self.left.set()
+        finally:
+            writer.close()
+
+
+CLOSE = b"<close>"
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+END = b"0\r\n\r\n"
+
+
+def chunked(*parts: bytes) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+
+
+@asynccontextmanager
+async def streaming(*scripts: bytes, timeout_s: float = 5) -> AsyncIterator[tuple[Stream, OpenAIEngine]]:
+    stream = Stream(*scripts)
+    server = await asyncio.start_server(stream, "127.0.0.1", 0)
+    engine = OpenAIEngine(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout_s, pool="short")
+    try:
+        yield stream, engine
+    finally:
+        await engine.close()
+        server.close()
+
+
+async def test_events_cut_anywhere_are_read_over_one_connection() -> None:
+    split = [HEAD + chunked(GOOD[:at], GOOD[at:]) + END for at in range(1, len(GOOD), 7)]
+    async with streaming(*split) as (stream, engine):
+        answers = [await engine.complete("m", ASK, max_tokens=5) for _ in split]
+    assert {(one.text, one.completion_tokens, one.engine) for one in answers} == {("12 m [1]", 3, "short:m")}
+    assert stream.connections == 1
+
+
+async def test_connection_that_the_server_closed_while_idle_is_replaced() -> None:
+    whole = HEAD + chunked(GOOD) + END
+    async with streaming(whole + CLOSE, whole, whole) as (stream, engine):
+        for _ in range(3):
+            assert (await engine.complete("m", ASK, max_tokens=5)).text == "12 m [1]"
+    assert stream.connections == 2
+    async with streaming(whole, CLOSE, whole) as (stream, engine):  # it closes just as the next request is sent
+        for _ in range(2):
+            assert (await engine.complete("m", ASK, max_tokens=5)).text == "12 m [1]"
+    assert (stream.connections, stream.scripts) == (2, [])
+
+
+async def test_stream_that_is_closed_early_ends_the_work_of_the_server() -> None:
+    async with streaming(HEAD + chunked(text("12 "))) as (stream, engine):
+        async with aclosing(engine.pieces("m", ASK, max_tokens=5)) as pieces:
+            assert (await anext(pieces)).text == "12 "
+        await asyncio.wait_for(stream.left.wait(), 5)
+
+
+async def test_stream_without_an_end_after_its_last_event_is_an_answer() -> None:
+    async with streaming(HEAD + chunked(GOOD)) as (_, engine):
+        assert (await engine.complete("m", ASK, max_tokens=5)).text == "12 m [1]"
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (HEAD + chunked(text("12 ")), "nothing came for 0.2 s"),
+        (HEAD + chunked(text("12 ")) + CLOSE, "ended early"),
+        (b"SSH-2.0-nobody\r\n" + CLOSE, "no HTTP"),
+        (CLOSE, "broke before an answer"),
+        (HEAD + chunked(b"data: [1]\n\n", b"data: [DONE]\n\n") + END, "broken stream"),
+    ],
+)
+async def test_broken_streams_say_how(script: bytes, said: str) -> None:
+    async with streaming(script, timeout_s=0.2) as (_, engine):
+        with pytest.raises(TryAgainError, match=said):
+            [piece async for piece in engine.pieces("m", ASK, max_tokens=5)]
+
+
+def test_addresses_and_keys_that_cannot_be_are_refused() -> None:
+    with pytest.raises(InputError, match="not an address"):
+        OpenAIEngine("ftp://host", 1)
+    with pytest.raises(InputError, match="one line"):
+        OpenAIEngine("http://host", 1, "key\r\nX-Other: 1")

@@ -11,6 +11,7 @@ import yaml
 from infra.processes import ProcessSpec
 from infra.services import (
     SERVERS,
+    exporter,
     gateway,
     gateway_key,
     mlflow_server,
@@ -24,7 +25,13 @@ from infra.settings import QUIET, Settings
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(
-        home=tmp_path / "state", prefect_port=4201, mlflow_port=5001, gateway_port=8801, runner_port=8802, threads=3
+        home=tmp_path / "state",
+        prefect_port=4201,
+        mlflow_port=5001,
+        gateway_port=8801,
+        runner_port=8802,
+        exporter_port=8803,
+        threads=3,
     )
 
 
@@ -37,7 +44,8 @@ def policy(tmp_path: Path) -> Path:
 
 def specs(settings: Settings, policy: Path) -> dict[str, ProcessSpec]:
     made = [
-        prefect_server(settings), mlflow_server(settings), gateway(settings, policy), runner(settings, policy),
+        prefect_server(settings), mlflow_server(settings), gateway(settings, policy), exporter(settings, policy),
+        runner(settings, policy),
     ]  # fmt: skip
     return {spec.name: spec for spec in made}
 
@@ -51,7 +59,7 @@ def test_every_server_binds_to_the_host_and_says_nothing_to_others(settings: Set
         assert spec.env["OMP_NUM_THREADS"] == "3"
         assert spec.port_setting == f"SLUICE_{name.upper()}_PORT"
         assert not any("key" in part.lower() for part in spec.argv)
-    for name in ("prefect", "mlflow", "gateway"):
+    for name in ("prefect", "mlflow", "gateway", "exporter"):
         argv = found[name].argv
         assert argv[argv.index("--host") + 1] == "127.0.0.1"
         assert argv[argv.index("--port") + 1] == str(found[name].port)
@@ -59,7 +67,7 @@ def test_every_server_binds_to_the_host_and_says_nothing_to_others(settings: Set
 
 def test_started_processes_find_the_project(settings: Settings, policy: Path) -> None:
     found = specs(settings, policy)
-    for name in ("gateway", "runner"):
+    for name in ("gateway", "exporter", "runner"):
         assert found[name].env["SLUICE_POLICY"] == str(policy)
         assert found[name].env["SLUICE_HOME"] == str(settings.home)
         assert found[name].env["SLUICE_STORE"] == str(settings.home / "store")

@@ -1,4 +1,4 @@
-"""Tenants and limits of keys; who asked, what it cost and which engine, cache and tools an answer came from."""
+"""Tenants and limits of keys; who asked, what it cost, its engine, cache and tools; what tools do."""
 
 from typing import Any
 
@@ -26,22 +26,63 @@ def _columns() -> dict[str, list[sa.Column[Any]]]:
             sa.Column("engine", sa.String(length=128), nullable=False, server_default=""),
             sa.Column("cache", sa.String(length=16), nullable=False, server_default=""),
             sa.Column("tools", sa.JSON(), nullable=False, server_default="[]"),
+            sa.Column("urgent", sa.Boolean(), nullable=False, server_default=sa.false()),
+            sa.Column("left_out", sa.Boolean(), nullable=False, server_default=sa.false()),
             sa.Column("body_digest", sa.String(length=64), nullable=False, server_default=""),
         ],
+        "feedback": [sa.Column("exported", sa.Boolean(), nullable=False, server_default=sa.false())],
     }
 
 
 def upgrade() -> None:
-    """Add the columns."""
+    """Add the columns and tables."""
     for table, columns in _columns().items():
         for column in columns:
             op.add_column(table, column)
     op.create_index("traces_caller", "traces", ["caller", "created"], unique=False)
+    op.drop_index("traces_exported", "traces")
+    op.create_index("traces_exported", "traces", ["exported", "urgent", "seq"], unique=False)
+    op.create_index(
+        "traces_left_out",
+        "traces",
+        ["seq"],
+        unique=False,
+        sqlite_where=sa.text("left_out IS 1"),
+        postgresql_where=sa.text("left_out IS true"),
+    )
+    op.create_index("feedback_exported", "feedback", ["exported", "id"], unique=False)
+    number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    op.create_table(
+        "proposals",
+        sa.Column("key", sa.String(length=64), primary_key=True),
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("caller", sa.String(length=64), nullable=False),
+        sa.Column("tool", sa.String(length=64), nullable=False),
+        sa.Column("arguments", sa.JSON(), nullable=False),
+        sa.Column("expires", sa.Float(), nullable=False),
+        sa.Column("result", sa.Text(), nullable=False),
+    )
+    op.create_table(
+        "tickets",
+        sa.Column("number", number, primary_key=True),
+        sa.Column("key", sa.String(length=64), nullable=False, unique=True),
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("caller", sa.String(length=64), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("created", sa.Float(), nullable=False),
+        sqlite_autoincrement=True,
+    )
 
 
 def downgrade() -> None:
     """Drop them."""
+    op.drop_table("tickets")
+    op.drop_table("proposals")
     op.drop_index("traces_caller", "traces")
+    op.drop_index("feedback_exported", "feedback")
+    op.drop_index("traces_left_out", "traces")
+    op.drop_index("traces_exported", "traces")
+    op.create_index("traces_exported", "traces", ["exported", "seq"], unique=False)
     for table, columns in _columns().items():
         for column in columns:
             op.drop_column(table, str(column.name))

@@ -1,0 +1,140 @@
+"""What the bench measures, in turn: latencies in alternating rounds, largest rates, memory, and a real engine."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from evaluation.benches import BenchRow
+from evaluation.benches.gatewaying.driving import Told, closed_load, largest_rate, open_load
+from evaluation.benches.gatewaying.peers import Field, Target
+from evaluation.benches.gatewaying.rows import added_rows, engine_row, peer_rows, rate_row
+from evaluation.load import LoadReport, LoadSpec
+from evaluation.loading.generator import run_load
+from evaluation.loading.prompts import Lengths, LoadPrompt, RandomSpec, random_prompts
+from infra.errors import SetupError
+from infra.process_group import group_members, resident_bytes
+from infra.processes import ProcessManager
+from infra.settings import Settings
+from infra.store import LocalStore
+from models.base import STARTER_FOLDER
+from models.serving.deployment import Deployer
+from models.serving.vllm import EngineSpec, vllm_build
+
+PROGRESS = logging.getLogger("sluice.progress")
+RATE_PER_S = 100.0
+ROUNDS, ROUND_S = 5, 6.0
+WARM_UP = 300
+GROWN_OVER, GROWN_AFTER, GROWN_AT_ONCE = 50_000, 10_000, 8
+ENGINE_ROUNDS = 6
+ENGINE_LOAD = LoadSpec(requests=128, warmup=0, concurrency=32, max_tokens=32, timeout_s=300)
+ENGINE_PROMPTS = RandomSpec(prompts=256, input=Lengths(mean=120), output=Lengths(mean=32))
+
+
+@contextmanager
+def field(settings: Settings) -> Iterator[Field]:
+    """The processes of a run, this one on the core of the load; all end with the block."""
+    before = os.sched_getaffinity(0)
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
+        made = Field(settings, Path(name))
+        os.sched_setaffinity(0, {made.load_core})
+        try:
+            yield made
+        finally:
+            made.stop()
+            os.sched_setaffinity(0, before)
+
+
+def latency_rows(direct: Target, ours: Target, peers: Sequence[Target]) -> list[BenchRow]:
+    """Rounds at one rate; who begins moves on, so that a machine that speeds up or slows down favours nobody."""
+    targets = [direct, ours, *peers]
+    for target in targets:
+        closed_load(target, 4, WARM_UP)
+    rounds: list[dict[str, Told]] = []
+    for number in range(ROUNDS):
+        turn = [*targets[number % len(targets) :], *targets[: number % len(targets)]]
+        found = {one.name: open_load(one, RATE_PER_S, ROUND_S, first=10_000 * (number + 1)) for one in turn}
+        rounds.append(found)
+        PROGRESS.info(
+            "round %d: %s",
+            number + 1,
+            ", ".join(f"{name} {one.quantile(0.5):.1f} / {one.quantile(0.99):.1f} ms" for name, one in found.items()),
+        )
+    return added_rows(rounds) + [row for peer in peers for row in peer_rows(rounds, peer.name)]
+
+
+def rate_rows(ours: Target, peers: Sequence[Target]) -> list[BenchRow]:
+    """The largest rates, ours first."""
+    best = largest_rate(ours, 100_000, PROGRESS.info)
+    return [rate_row(peer.name, best, largest_rate(peer, 100_000, PROGRESS.info)) for peer in peers]
+
+
+def memory_row(ours: Target, pid: int) -> BenchRow:
+    """Resident memory after many requests less that after the warm-up. Raises: SetupError where requests failed."""
+    before = 0.0
+    for count in (GROWN_AFTER, GROWN_OVER):
+        before = resident_mib(pid) if count == GROWN_OVER else before
+        told = closed_load(ours, GROWN_AT_ONCE, count, first=1_000_000 + count)
+        if told.errors:
+            raise SetupError(f"bench gateway: {len(told.errors)} of our requests failed: {told.errors[0]}")
+    after = resident_mib(pid)
+    PROGRESS.info("memory: %.1f MiB after %d requests, %.1f after %d more", before, GROWN_AFTER, after, GROWN_OVER)
+    return BenchRow(name="memory_growth_mib", value=after - before, unit=f"MiB over {GROWN_OVER} requests")
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of a process and of those it started."""
+    members = group_members(pid, psutil.Process(pid).create_time())
+    return sum(resident_bytes(member) for member in members) / 2**20
+
+
+def engine_rows(settings: Settings, made: Field) -> list[BenchRow]:
+    """`engine_ratio` over alternating rounds on one vLLM; nothing is pinned here. Raises: SetupError without vLLM."""
+    if not vllm_build(settings):
+        raise SetupError(f"{settings.engine_python}: no vLLM to measure; run make setup")
+    os.sched_setaffinity(0, {made.gateway_core, made.load_core})
+    own = settings.model_copy(update={"home": made.place, "engine_kind": "vllm", "engine_url": ""})
+    spec = EngineSpec(max_model_len=1024, max_num_seqs=ENGINE_LOAD.concurrency, lora=None)
+    deployer = Deployer(own, LocalStore(made.place / "store"), ProcessManager(made.place), spec)
+    prompts = random_prompts(ENGINE_PROMPTS, STARTER_FOLDER)
+    with deployer.engine_for(STARTER_FOLDER, name="bench-gateway") as placement:
+        engine = Target("vLLM", placement.base_url, placement.model)
+        ours = made.start_ours("before-engine", placement.base_url, placement.model, pinned=False)
+        pairs = []
+        for number in range(ENGINE_ROUNDS + 1):
+            turn = (ours, engine) if number % 2 else (engine, ours)
+            found = {one.name: _tokens_per_s(one, prompts) for one in turn}
+            pairs.append((found["ours"], found["vLLM"]))
+    PROGRESS.info("tokens/s through the gateway and direct: %s", ", ".join(f"{a:.0f}/{b:.0f}" for a, b in pairs))
+    return [engine_row(pairs[1:])]  # the first round fills the engine's prefix cache
+
+
+def _tokens_per_s(target: Target, prompts: Sequence[LoadPrompt]) -> float:
+    report: LoadReport = run_load(target.base_url, target.model, prompts, ENGINE_LOAD, api_key=target.key)
+    if report.errors or report.stopped:
+        raise SetupError(f"bench gateway: requests to {target.name} failed: {report.errors}")
+    return report.output_tokens_per_s
+
+
+def steady_rows(settings: Settings, seconds: float) -> list[BenchRow]:
+    """Our gateway at its largest rate for a long time: requests, errors, latency, growth of memory."""
+    with field(settings) as made:
+        made.start_upstream()
+        ours = made.start_ours()
+        closed_load(ours, 4, WARM_UP)
+        rate = largest_rate(ours, 100_000, PROGRESS.info)
+        open_load(ours, rate, 30, first=500_000)
+        before = resident_mib(made.pid("ours"))
+        told = open_load(ours, rate, seconds, first=1_000_000)
+        growth = resident_mib(made.pid("ours")) - before
+    name = f"steady, {seconds:.0f} s at {rate:.0f} requests/s"
+    return [
+        BenchRow(name=f"{name}: errors", value=len(told.errors), unit="requests"),
+        BenchRow(name=f"{name}: answers", value=len(told.latencies_ms), unit="requests"),
+        BenchRow(name=f"{name}: P99", value=told.quantile(0.99), unit="ms"),
+        BenchRow(name=f"{name}: memory growth", value=growth, unit="MiB"),
+    ]
