@@ -117,6 +117,7 @@ class Pipeline:
         guards: Guards,
         spec: AnswerSpec,
         count_tokens: TokenCount,
+        embedder: Embedder | None = None,
     ) -> None:
         self.release = release
         self.retriever = retriever
@@ -126,6 +127,7 @@ class Pipeline:
         self.guards = guards
         self.spec = spec
         self.count_tokens = count_tokens
+        self.embedder = embedder
         self._pattern = pattern_for(spec.search, retriever, spec.patterns, Writer(engine, model, prompt, count_tokens))
 
     async def answer(self, question: str, access: frozenset[str], trace_id: str | None = None) -> Answer:
@@ -295,4 +297,5 @@ def build_pipeline(
         guards=guards,
         spec=spec,
         count_tokens=token_counter(store.open(release.model.base)),
+        embedder=embedder,
     )

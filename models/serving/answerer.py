@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import Field
@@ -54,6 +55,8 @@ class GatewaySpec(Spec):
     """What every key may use, unless it has figures of its own."""
     reserve_tokens: int = Field(0, ge=0)
     """Tokens that are counted for a request, beside those of its body, until its true figure is known."""
+    max_embedding_inputs: int = Field(2048, ge=1, le=2048)
+    """Texts in one request for embeddings; 2,048 is OpenAI's own bound."""
     http: HttpSpec = HttpSpec()
     """What a connection may do."""
 
@@ -73,6 +76,7 @@ class Metrics:
         self.tools = Counter("sluice_tool_calls", "Calls of the release's tools", ["tool", "outcome"], registry=own)
         self.tokens = Counter("sluice_tokens", "Tokens by direction", ["direction"], registry=own)
         self.away = Counter("sluice_limits_counted_alone", "Requests counted while Redis was away", registry=own)
+        self.embedded = Counter("sluice_embedded_texts", "Texts embedded for callers", registry=own)
         self.feedback = Counter("sluice_feedback", "Ratings", ["rating", "simulated"], registry=own)
         self.lost = Counter("sluice_traces_lost", "Traces that could not be written", registry=own)
         self.inside = Gauge("sluice_requests_inside", "Requests running or waiting", registry=own)
@@ -158,7 +162,7 @@ class Answerer:
         Raises: ApiError as the client shall read it. Closing it ends the engine's work.
         """
         routing = await self.routing.get()
-        assignment = self._assigned(asked, routing)
+        assignment = self.assigned(asked, routing)
         if not asked.request_key:
             async for event in self._run(asked, routing, assignment):
                 yield event
@@ -168,9 +172,10 @@ class Answerer:
             yield await self._once(asked, routing, assignment, release)
 
     @staticmethod
-    def _assigned(asked: Ask, routing: Routing) -> Assignment:
-        """Which release answers. Raises: ApiError where none can."""
-        assignment = forced(routing, asked.release) if asked.release else assign(routing, asked.unit)
+    def assigned(asked: Ask, routing: Routing, *, split: bool = True) -> Assignment:
+        """Which release answers; without `split` never the canary. Raises: ApiError where none can."""
+        seen = routing if split else replace(routing, rollout=None)
+        assignment = forced(seen, asked.release) if asked.release else assign(seen, asked.unit)
         if assignment is None:
             raise ApiError(503, "no_release", "No release is live yet.")
         if assignment.release not in routing.placements:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Annotated, Any
 
+import orjson
 from fastapi import Depends, FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -21,6 +22,7 @@ from models.answering.chat import Talk
 from models.serving.answerer import Answerer
 from models.serving.asks import Ask, Begun, Outcome, Usage
 from models.serving.bodies import AnswerBody, ChatBody, FeedbackBody, HealthBody, ModelsBody, ReadyBody, TraceBody
+from models.serving.embeddings import EmbeddingBody, EmbeddingRequest, embed, embeddings_body
 from models.serving.event_stream import ClientGoneError, EventStream, while_connected
 from models.serving.openapi import Replies, replies
 from models.serving.response_headers import SAFE
@@ -188,6 +190,20 @@ async def _lines(first: Begun | str | Outcome, events: Events, wire: ChatStream)
             yield wire.failed(error)
 
 
+async def _embeddings(body: EmbeddingRequest, request: Request, service: Service, headed: Asked) -> Response:
+    """POST /v1/embeddings: vectors by the encoder of the live release, canary or not, so that they stay comparable."""
+    release = ""
+    if body.model != MODEL:
+        if headed.caller.role != "operator" or body.model not in (await service.routing.get()).placements:
+            raise ApiError(404, "model_not_found", f"The model is called {MODEL!r}.", param="model")
+        release = body.model
+    ask = headed.ask("", body, release=release)
+    async with while_connected(request.receive):
+        made = await embed(service, ask, body)
+    content = orjson.dumps(embeddings_body(made, body), option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(content, headers=headers(made.release, made.trace_id), media_type="application/json")
+
+
 async def _answers(body: AnswerRequest, request: Request, service: Service, headed: Asked) -> Response:
     """POST /v1/answers: a grounded answer with its sources."""
     outcome = await _waited(request, service.ask(headed.ask(body.question, body, session=body.session)))
@@ -313,6 +329,8 @@ def add_routes(app: FastAPI) -> None:
     app.add_api_route("/v1/chat/completions", _chat, methods=["POST"], response_model=None, responses=chat)
     answer = replies(AnswerBody, named=True)
     app.add_api_route("/v1/answers", _answers, methods=["POST"], response_model=None, responses=answer)
+    vectors = replies(EmbeddingBody, named=True)
+    app.add_api_route("/v1/embeddings", _embeddings, methods=["POST"], response_model=None, responses=vectors)
     app.add_api_route("/v1/models", _models, methods=["GET"], response_model=None, responses=replies(ModelsBody))
     app.add_api_route("/v1/feedback", _feedback, methods=["POST"], response_model=None, responses=replies(FeedbackBody))
     app.add_api_route(
