@@ -140,7 +140,7 @@ async def _chat(body: ChatRequest, request: Request, service: Service, headed: A
     release, talk = "", None
     if body.model == CHAT:
         try:
-            talk = body.talk()
+            talk = body.talk(is_streamed=body.stream)
         except InputError as error:
             raise ApiError(422, "invalid_request", str(error), param=str(error).partition(":")[0]) from error
     elif body.model != MODEL:
