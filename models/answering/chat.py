@@ -161,6 +161,7 @@ class Chat:
             spans=tuple(trail.spans),
             error=trail.error,
             path="chat",
+            engine=spent.engine,
             tools=(call,) if call else (),
             finish_reason=finish,
         )

@@ -1,6 +1,7 @@
 """From a question at the gateway to its answer: assignment, admission, pipeline, trace; a request key only once."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -11,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import Field
 
 from infra.cost import TokenPrices
-from infra.errors import InputError, SluiceError
+from infra.errors import InputError, SluiceError, TryAgainError
 from infra.records import Records, Trace
 from infra.settings import Spec
 from infra.spool import Spool
@@ -20,19 +21,23 @@ from models.answering.tools.port import ToolCaller
 from models.answering.tools.toolbox import Toolbox
 from models.answering.work import worked_on
 from models.serving.asks import Ask, Begun, Outcome
+from models.serving.breaker import BreakerSpec
 from models.serving.cache.answers import AnswerCache
 from models.serving.cache.path import CachedPath
 from models.serving.cache.spec import CacheSpec
 from models.serving.cache.store import CacheStore, MemoryStore
 from models.serving.entrance import Admission, KeyedLocks, too_late
+from models.serving.fallback import DEADLINE
 from models.serving.limits import Limits
 from models.serving.protocol import HttpSpec
+from models.serving.routes import HostedSpec
 from models.serving.runtime import Runtime
 from models.serving.traffic import Assignment, Routing, RoutingCache, assign, forced
 from models.serving.wire import ApiError
 from models.serving.writer import Redact, TraceWriter, to_trace
 from models.types import Answer, Citation, GuardEvent, ToolCall
 
+LOG = logging.getLogger("sluice.gateway")
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -64,6 +69,12 @@ class GatewaySpec(Spec):
     """Texts in one request for embeddings; 2,048 is OpenAI's own bound."""
     http: HttpSpec = HttpSpec()
     """What a connection may do."""
+    stop_notice_s: float = Field(0, ge=0, le=600)
+    """How long a gateway that is told to stop still answers that it is not ready, for load balancers to see it."""
+    breaker: BreakerSpec | None = None
+    """When a failing engine is left alone; null: never."""
+    hosted: HostedSpec | None = None
+    """The model that is asked when no own engine answers; null: none, and the policy's fallback text is given."""
 
 
 class Metrics:
@@ -158,6 +169,11 @@ class Answerer:
         self.cache = AnswerCache(kept, store or MemoryStore(kept), self.redact, self.metrics.registry)
         self._locks = KeyedLocks()
 
+    def drain(self) -> None:
+        """Begin nothing any more; what has begun goes on."""
+        LOG.info("told to stop: %d requests are in flight", self.admission.inside)
+        self.draining = True
+
     async def ask(self, asked: Ask) -> Outcome:
         """The answer to a request. Raises: ApiError as the client shall read it."""
         async for event in self.stream(asked):
@@ -235,6 +251,7 @@ class Answerer:
         failure, answer = "unexpected failure", None
         async with self.admission.place(asked.left_s):
             yield Begun(assignment, trace_id)
+            DEADLINE.set(asked.deadline)
             try:
                 async with asyncio.timeout(min(asked.left_s, self.spec.request_timeout_s)):
                     pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])
@@ -252,6 +269,9 @@ class Answerer:
             except TimeoutError as error:
                 failure = "timeout"
                 raise too_late() from error
+            except TryAgainError as error:
+                failure = str(error)
+                raise
             except (asyncio.CancelledError, GeneratorExit):
                 failure = "the client left"
                 raise

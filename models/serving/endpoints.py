@@ -212,6 +212,8 @@ async def _lines(first: Begun | str | Outcome, events: Events, wire: ChatStream)
                     yield line
         except ApiError as error:
             yield wire.failed(error)
+        except TryAgainError:
+            yield wire.failed(ApiError(502, "engine_failed", "The model broke off: the text so far is not whole."))
 
 
 async def _embeddings(body: EmbeddingRequest, request: Request, service: Service, headed: Asked) -> Response:
