@@ -116,8 +116,7 @@ class Chat:
         """Text that the guards have let go, then the whole answer (see Pipeline.stream). Closing it ends the work.
 
         An engine that fails before any text has left gives the policy's fallback text with `error` set. Raises:
-        InputError for a conversation that is empty or too long, or that the engine says is wrong; TryAgainError where
-        the engine fails behind text that has left.
+        InputError for a conversation that is empty or too long, or that the engine says is wrong.
         """
         begin, trail, spent = time.perf_counter(), Trail(), Spent()
         messages, allowed = self._screen(trail, talk)
