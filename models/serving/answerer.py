@@ -93,6 +93,7 @@ class Metrics:
         self.answers.labels(arm, outcome).inc()
         self.latency.labels(arm).observe(answer.latency_ms / 1000)
         self.tokens.labels("prompt").inc(answer.prompt_tokens)
+        self.tokens.labels("prompt_cached").inc(answer.cached_tokens)
         self.tokens.labels("completion").inc(answer.completion_tokens)
         for event in answer.guards:
             self.guards.labels(event.stage, event.guard, event.action).inc()
@@ -232,7 +233,7 @@ class Answerer:
     ) -> AsyncGenerator[Begun | str | Outcome]:
         """Answer now and hand the trace to the writer; a request that breaks counts as an error of its arm."""
         trace_id, created, begin = new_trace_id(), time.time(), time.perf_counter()
-        failure, answer = "unexpected failure", None
+        failure, answer, sent = "unexpected failure", None, False
         async with self.admission.place(asked.left_s):
             yield Begun(assignment, trace_id)
             try:
@@ -242,9 +243,12 @@ class Answerer:
                     async with aclosing(self._worked_on(pipeline, asked, trace_id, screened)) as events:
                         async for event in events:
                             if isinstance(event, str):
+                                sent = True
                                 yield event
                             else:
                                 answer = self._priced(event)
+                        if answer is not None and answer.error and not sent:
+                            answer = await self.cache.instead(asked, assignment, answer)
             except InputError as error:
                 failure, asked.usage.begun = "", False
                 field = "question" if asked.talk is None else "messages"
