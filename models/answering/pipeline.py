@@ -196,6 +196,7 @@ class Pipeline:
             cached_tokens=completion.cached_tokens if completion else 0,
             spans=tuple(trail.spans),
             error=trail.error,
+            engine=completion.engine if completion else "",
         )
 
     def screen(self, question: str) -> Screened:
