@@ -263,9 +263,7 @@ class Answerer:
                                 sent = True
                                 yield event
                             else:
-                                answer = self._priced(event)
-                        if answer is not None and answer.error and not sent:
-                            answer = await self.cache.instead(asked, assignment, answer)
+                                answer = await self._ended(event, asked, assignment, sent)
             except InputError as error:
                 failure, asked.usage.begun = "", False
                 field = "question" if asked.talk is None else "messages"
@@ -302,6 +300,11 @@ class Answerer:
         """The tools that a request may call. A canary's replay calls none."""
         is_replay = bool(asked.request_key) and not asked.body_digest
         return None if is_replay else self.tools
+
+    async def _ended(self, answer: Answer, asked: Ask, assignment: Assignment, sent: bool) -> Answer:
+        """The answer with its cost; where a part failed and nothing was sent, with what the cache still has."""
+        priced = self._priced(answer)
+        return await self.cache.instead(asked, assignment, priced) if answer.error and not sent else priced
 
     def _priced(self, answer: Answer) -> Answer:
         """The answer with its cost."""
