@@ -140,7 +140,7 @@ class Chat:
             raise InputError(f"messages: the engine does not take them: {_without_address(error)}") from error
         except SluiceError:
             verdict = broken(sent, self._guards.policy.fallback)
-        if not whole and len(verdict.answer) > len(sent):
+        if not whole and not trail.error and len(verdict.answer) > len(sent):
             yield verdict.answer[len(sent) :]
         yield Answer(
             question=talk.question,

@@ -106,6 +106,7 @@ class Metrics:
         self.answers.labels(arm, outcome).inc()
         self.latency.labels(arm).observe(answer.latency_ms / 1000)
         self.tokens.labels("prompt").inc(answer.prompt_tokens)
+        self.tokens.labels("prompt_cached").inc(answer.cached_tokens)
         self.tokens.labels("completion").inc(answer.completion_tokens)
         for event in answer.guards:
             self.guards.labels(event.stage, event.guard, event.action).inc()
@@ -263,7 +264,7 @@ class Answerer:
                                 sent += event
                                 yield event
                             else:
-                                answer = self._priced(event)
+                                answer = await self._ended(event, asked, assignment, bool(sent))
             except InputError as error:
                 failure, asked.usage.begun = "", False
                 field = "question" if asked.talk is None else "messages"
@@ -303,6 +304,11 @@ class Answerer:
         """The tools that a request may call. A canary's replay calls none."""
         is_replay = bool(asked.request_key) and not asked.body_digest
         return None if is_replay else self.tools
+
+    async def _ended(self, answer: Answer, asked: Ask, assignment: Assignment, sent: bool) -> Answer:
+        """The answer with its cost; where a part failed and nothing was sent, with what the cache still has."""
+        priced = self._priced(answer)
+        return await self.cache.instead(asked, assignment, priced) if answer.error and not sent else priced
 
     def _priced(self, answer: Answer) -> Answer:
         """The answer with its cost."""
