@@ -152,9 +152,8 @@ class Pipeline:
         """The same as it comes: text that the guards have let go, then the whole answer. Closing it ends the work.
 
         The texts together are the answer's. An answer that a guard stopped, or that broke, behind some text is what was
-        yielded, with `finish_reason` and `error` set; one that failed before any text is the policy's fallback, which is
-        not yielded. With `whole` no text is yielded. `screened` is what `screen` said
-        of the question, where it was asked already.
+        yielded, with `finish_reason` and `error` set; the fallback for one that failed before any text is not yielded.
+        With `whole` no text is yielded. `screened` is what `screen` said of the question, where it was asked already.
         """
         begin, trail, spent, trace = time.perf_counter(), Trail(), Spent(), trace_id or new_trace_id()
         screened = screened or self.screen(question)
