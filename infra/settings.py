@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     store: str = Field("", description="Artifact store: a folder or s3://bucket/prefix; empty = <home>/store")
     database: str = Field("", description="SQLAlchemy URL of the records; empty = SQLite under <home>")
     redis_url: SecretStr = Field(
-        SecretStr(""), description="Redis for limits that several gateways share; empty = none"
+        SecretStr(""), description="Redis for limits and cached answers that several gateways share; empty = none"
     )
     host: str = Field("127.0.0.1", description="Address every server of `sluice up` binds to")
     prefect_port: int = Field(4200, ge=1, le=65535)
@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     embedding_api_key: SecretStr = Field(SecretStr(""), description="Bearer token of `embedding.endpoint`")
     benchmark_api_key: SecretStr = Field(SecretStr(""), description="Bearer token of `benchmark.endpoint`")
     teacher_api_key: SecretStr = Field(SecretStr(""), description="Bearer token of `training_data.teacher.endpoint`")
+    hosted_api_key: SecretStr = Field(SecretStr(""), description="Bearer token of `gateway.hosted`")
     engine_kind: str = Field("", pattern="^(|vllm|transformers)$", description="Empty = vllm where .venv-engine has it")
     engine_python: Path = Field(ROOT / ".venv-engine/bin/python", description="Python of the environment with vLLM")
     disk_python: Path = Field(ROOT / ".venv-disk/bin/python", description="Python of the environment with DiskANN")

@@ -6,24 +6,32 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import Field
 
 from infra.cost import TokenPrices
-from infra.errors import InputError, SluiceError
+from infra.errors import InputError, SluiceError, TryAgainError
 from infra.records import Records, Trace
 from infra.settings import Spec
 from infra.spool import Spool
-from models.answering.chat import Chat
-from models.answering.pipeline import Pipeline, new_trace_id
+from models.answering.pipeline import Pipeline, Screened, new_trace_id
 from models.answering.tools.port import ToolCaller
 from models.answering.tools.toolbox import Toolbox
+from models.answering.work import worked_on
 from models.serving.anomaly import AnomalySpec, TokenWatch
 from models.serving.asks import Ask, Begun, Outcome
+from models.serving.breaker import BreakerSpec
+from models.serving.cache.answers import AnswerCache
+from models.serving.cache.path import CachedPath
+from models.serving.cache.spec import CacheSpec
+from models.serving.cache.store import CacheStore, MemoryStore
 from models.serving.entrance import Admission, KeyedLocks, too_late
+from models.serving.fallback import DEADLINE
 from models.serving.limits import Limits
 from models.serving.protocol import HttpSpec
+from models.serving.routes import HostedSpec
 from models.serving.runtime import Runtime
 from models.serving.traffic import Assignment, Routing, RoutingCache, assign, forced
 from models.serving.wire import ApiError
@@ -64,6 +72,12 @@ class GatewaySpec(Spec):
     """When the token use of a key is reported as unlike its past; None: never."""
     http: HttpSpec = HttpSpec()
     """What a connection may do."""
+    stop_notice_s: float = Field(0, ge=0, le=600)
+    """How long a gateway that is told to stop still answers that it is not ready, for load balancers to see it."""
+    breaker: BreakerSpec | None = None
+    """When a failing engine is left alone; null: never."""
+    hosted: HostedSpec | None = None
+    """The model that is asked when no own engine answers; null: none, and the policy's fallback text is given."""
 
 
 class Metrics:
@@ -90,9 +104,12 @@ class Metrics:
     def answered(self, answer: Answer, arm: str) -> None:
         """Count one answer."""
         outcome = "error" if answer.error else "refused" if answer.refused else "answered"
+        if answer.finish_reason == "content_filter":
+            outcome = "blocked"
         self.answers.labels(arm, outcome).inc()
         self.latency.labels(arm).observe(answer.latency_ms / 1000)
         self.tokens.labels("prompt").inc(answer.prompt_tokens)
+        self.tokens.labels("prompt_cached").inc(answer.cached_tokens)
         self.tokens.labels("completion").inc(answer.completion_tokens)
         for event in answer.guards:
             self.guards.labels(event.stage, event.guard, event.action).inc()
@@ -104,7 +121,6 @@ class Metrics:
 def stored_answer(row: Trace) -> Outcome:
     """The answer as the records keep it (redacted)."""
     passages = tuple(Citation.model_validate(passage) for passage in row.passages)
-    calls = [ToolCall.model_validate(call) for call in row.tools]
     answer = Answer(
         question=row.question,
         answer=row.answer,
@@ -121,8 +137,8 @@ def stored_answer(row: Trace) -> Outcome:
         cached_tokens=row.cached_tokens,
         error=row.error,
         path="chat" if row.path == "chat" else "answers",
-        tools=tuple(calls),
-        finish_reason="tool_calls" if any(call.outcome == "returned" for call in calls) else "stop",
+        tools=tuple(ToolCall.model_validate(call) for call in row.tools),
+        finish_reason=row.finish_reason,
     )
     return Outcome(answer, Assignment(row.release, row.arm, row.rollout))
 
@@ -139,21 +155,30 @@ class Answerer:
         prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
         spool: Spool | None = None,
         tools: Toolbox | None = None,
+        cache: CacheSpec | None = None,
+        store: CacheStore | None = None,
     ) -> None:
         self.records = records
         self.runtime = runtime
         self.spec = spec
-        self.redact = redact
+        self.redact = lru_cache(maxsize=4096)(redact)  # the same passages come again and again
         self.prices = prices
         self.tools = tools
         self.draining = False
         """Set when the gateway is told to stop: it is not ready any more, and finishes what it has begun."""
         self.metrics = Metrics()
         self.routing = RoutingCache(records, spec.routing_max_age_s)
-        self.writer = TraceWriter(records, redact, spec.trace_queue, spool, self.metrics.lost.inc)
+        self.writer = TraceWriter(records, self.redact, spec.trace_queue, spool, self.metrics.lost.inc)
         self.admission = Admission(spec.max_in_flight, spec.max_queued, spec.retry_after_s)
         self.watch = TokenWatch(spec.anomaly) if spec.anomaly else None
+        kept = cache or CacheSpec()
+        self.cache = AnswerCache(kept, store or MemoryStore(kept), self.redact, self.metrics.registry)
         self._locks = KeyedLocks()
+
+    def drain(self) -> None:
+        """Begin nothing any more; what has begun goes on."""
+        LOG.info("told to stop: %d requests are in flight", self.admission.inside)
+        self.draining = True
 
     async def ask(self, asked: Ask) -> Outcome:
         """The answer to a request. Raises: ApiError as the client shall read it."""
@@ -170,8 +195,9 @@ class Answerer:
         routing = await self.routing.get()
         assignment = self.assigned(asked, routing)
         if not asked.request_key:
-            async for event in self._run(asked, routing, assignment):
-                yield event
+            async with aclosing(self._through_cache(asked, routing, assignment)) as events:
+                async for event in events:
+                    yield event
             return
         release = "" if asked.body_digest else assignment.release
         async with self._locks.hold(f"{asked.request_key}\0{release}"):
@@ -200,26 +226,49 @@ class Answerer:
             stored = await asyncio.to_thread(self.records.answered, asked.request_key, release)
             if stored is None or stored.trace_id == made.answer.trace_id:
                 return made
-        if stored.body_digest != asked.body_digest:
-            raise ApiError(422, "idempotency_key_reused", "This Idempotency-Key was used with another request.")
+        if (stored.tenant, stored.body_digest) != (asked.caller.tenant, asked.body_digest):
+            raise ApiError(422, "idempotency_key_reused", "This key of a request was used with another request.")
         return stored_answer(stored)
 
-    async def _run(self, asked: Ask, routing: Routing, assignment: Assignment) -> AsyncGenerator[Begun | str | Outcome]:
+    def _through_cache(
+        self, asked: Ask, routing: Routing, assignment: Assignment
+    ) -> AsyncGenerator[Begun | str | Outcome]:
+        """From the cache where it has the answer and may give it, else by asking the engine."""
+        pipeline = self.runtime.ready(assignment.release, routing.placements[assignment.release])
+        if pipeline is None or not self.cache.takes_part(asked) or self._fits_tools(pipeline, asked):
+            return self._run(asked, routing, assignment)
+        created = time.time()
+
+        def note(answer: Answer) -> None:
+            asked.usage.add(answer)
+            self._note(answer, to_trace(answer, assignment, asked, created))
+
+        path = CachedPath(self.cache, pipeline, asked, assignment, note)
+        return path.stream(lambda screened: self._run(asked, routing, assignment, screened))
+
+    def _fits_tools(self, pipeline: Pipeline, asked: Ask) -> bool:
+        return self.tools is not None and self.tools.fits(asked.question, pipeline.spec.tools)
+
+    async def _run(
+        self, asked: Ask, routing: Routing, assignment: Assignment, screened: Screened | None = None
+    ) -> AsyncGenerator[Begun | str | Outcome]:
         """Answer now and hand the trace to the writer; a request that breaks counts as an error of its arm."""
         trace_id, created, begin = new_trace_id(), time.time(), time.perf_counter()
-        failure, answer = "unexpected failure", None
+        failure, answer, sent = "unexpected failure", None, ""
         async with self.admission.place(asked.left_s):
             yield Begun(assignment, trace_id)
+            DEADLINE.set(asked.deadline)
             try:
                 async with asyncio.timeout(min(asked.left_s, self.spec.request_timeout_s)):
                     pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])
                     asked.usage.begun = True
-                    async with aclosing(self._worked_on(pipeline, asked, trace_id)) as events:
+                    async with aclosing(self._worked_on(pipeline, asked, trace_id, screened)) as events:
                         async for event in events:
                             if isinstance(event, str):
+                                sent += event
                                 yield event
                             else:
-                                answer = self._reckoned(event, asked)
+                                answer = await self._ended(event, asked, assignment, bool(sent))
             except InputError as error:
                 failure, asked.usage.begun = "", False
                 field = "question" if asked.talk is None else "messages"
@@ -227,6 +276,9 @@ class Answerer:
             except TimeoutError as error:
                 failure = "timeout"
                 raise too_late() from error
+            except TryAgainError as error:
+                failure = str(error)
+                raise
             except (asyncio.CancelledError, GeneratorExit):
                 failure = "the client left"
                 raise
@@ -235,32 +287,32 @@ class Answerer:
                     asked.usage.add(answer)
                 elif failure:
                     latency_ms = (time.perf_counter() - begin) * 1000
-                    answer = self._failed(asked.question, assignment, trace_id, latency_ms, failure)
+                    answer = self._failed(asked, sent, assignment, trace_id, latency_ms, failure)
                 if answer is not None:
                     self._note(answer, to_trace(answer, assignment, asked, created))
         assert answer is not None, "answered or raised"
         yield Outcome(answer, assignment)
 
-    async def _worked_on(self, pipeline: Pipeline, asked: Ask, trace_id: str) -> AsyncGenerator[str | Answer]:
-        """Text and answer: of a tool where the user's words ask for one, else of the release.
+    def _worked_on(
+        self, pipeline: Pipeline, asked: Ask, trace_id: str, screened: Screened | None
+    ) -> AsyncGenerator[str | Answer]:
+        """Text and answer."""
+        caller = ToolCaller(asked.caller.digest, asked.caller.tenant, frozenset(asked.caller.access))
+        tools = self._tools_for(asked)
+        whole = not asked.stream or bool(asked.request_key)
+        return worked_on(
+            pipeline, asked.question, caller, trace_id, talk=asked.talk, tools=tools, screened=screened, whole=whole
+        )
 
-        Whether a tool is called is settled before anything is retrieved. A canary's replay calls none.
-        """
-        access, allowed = frozenset(asked.caller.access), pipeline.spec.tools
+    def _tools_for(self, asked: Ask) -> Toolbox | None:
+        """The tools that a request may call. A canary's replay calls none."""
         is_replay = bool(asked.request_key) and not asked.body_digest
-        if self.tools is not None and not is_replay and self.tools.fits(asked.question, allowed):
-            caller = ToolCaller(asked.caller.digest, asked.caller.tenant, access)
-            path = "answers" if asked.talk is None else "chat"
-            if (done := await self.tools.answer(pipeline, asked.question, caller, trace_id, path)) is not None:
-                yield done
-                return
-        if asked.talk is not None:
-            events = Chat(pipeline).stream(asked.talk, trace_id)
-        else:
-            events = pipeline.stream(asked.question, access, trace_id)
-        async with aclosing(events):
-            async for event in events:
-                yield event
+        return None if is_replay else self.tools
+
+    async def _ended(self, answer: Answer, asked: Ask, assignment: Assignment, sent: bool) -> Answer:
+        """The answer with its cost; where a part failed and nothing was sent, with what the cache still has."""
+        priced = self._reckoned(answer, asked)
+        return await self.cache.instead(asked, assignment, priced) if answer.error and not sent else priced
 
     def _reckoned(self, answer: Answer, asked: Ask) -> Answer:
         """The answer with its cost, and with an event where it showed that its key is used unlike before."""
@@ -278,10 +330,11 @@ class Answerer:
         return (GuardEvent(stage="input", guard="token_use", action="flag", detail="unlike this key's past"),)
 
     @staticmethod
-    def _failed(question: str, assignment: Assignment, trace_id: str, latency_ms: float, error: str) -> Answer:
+    def _failed(asked: Ask, sent: str, assignment: Assignment, trace_id: str, latency_ms: float, error: str) -> Answer:
         return Answer(
-            question=question, answer="", citations=(), refused=False, release=assignment.release,
-            trace_id=trace_id, latency_ms=latency_ms, error=error,
+            question=asked.question, answer=sent, citations=(), refused=False, release=assignment.release,
+            trace_id=trace_id, latency_ms=latency_ms, error=error, path="answers" if asked.talk is None else "chat",
+            finish_reason="error" if sent else "stop",
         )  # fmt: skip
 
     def _note(self, answer: Answer, trace: Trace) -> None:

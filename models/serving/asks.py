@@ -49,6 +49,8 @@ class Ask:
     """Where the answer's tokens and cost are counted."""
     talk: Talk | None = None
     """The whole conversation, where the model answers it without passages."""
+    stream: bool = False
+    """Text is sent while it is written. Otherwise the guards see all of an answer before any of it leaves."""
 
     @property
     def left_s(self) -> float:
@@ -72,6 +74,8 @@ class Begun:
 
     assignment: Assignment
     trace_id: str
+    cache: str = ""
+    """What the look-up found: hit-exact, hit-semantic or miss; empty where there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +84,5 @@ class Outcome:
 
     answer: Answer
     assignment: Assignment
+    cache: str = ""
+    """See Begun."""

@@ -25,7 +25,7 @@ from tests.unit.test_gateway import SPEC as SMALL
 SPEC = SMALL.model_copy(update={"max_body_bytes": 65536})
 CHUNKS = [chunk(1, "The appeal period is 14 days.")]
 HELLO: list[Any] = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello there"}]
-WEATHER: dict[str, Any] = {
+WEATHER: Any = {
     "type": "function",
     "function": {
         "name": "weather",
@@ -62,7 +62,7 @@ class Talking:
     async def __aenter__(self) -> openai.AsyncOpenAI:
         self._life = self.app.router.lifespan_context(self.app)
         await self._life.__aenter__()
-        http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app))
+        http: Any = httpx.AsyncClient(transport=httpx.ASGITransport(self.app))
         self._client = openai.AsyncOpenAI(api_key="user-key", base_url="http://g/v1", http_client=http, max_retries=0)
         return self._client
 
@@ -136,7 +136,7 @@ async def test_a_call_of_a_clients_tool(records: Records, stream: bool) -> None:
             assert delta.tool_calls is not None
             function, finish = delta.tool_calls[0].function, events[-1].choices[0].finish_reason
         else:
-            reply = await client.chat.completions.create(**more)
+            reply: Any = await client.chat.completions.create(**more)
             assert reply.choices[0].message.content is None
             function, finish = reply.choices[0].message.tool_calls[0].function, reply.choices[0].finish_reason
     assert function is not None
@@ -184,12 +184,13 @@ async def test_answers_in_a_clients_schema(records: Records) -> None:
 async def test_what_the_output_guards_stop_does_not_leave(records: Records) -> None:
     async with Talking(records, FakeEngine("The word is zx-canary-91 indeed")) as client:
         reply = await client.chat.completions.create(model="sluice-chat", messages=HELLO)
-        events = [
-            event
-            async for event in await client.chat.completions.create(model="sluice-chat", messages=HELLO, stream=True)
-        ]
+        events = []
+        with pytest.raises(openai.APIError, match="stopped"):
+            async for event in await client.chat.completions.create(model="sluice-chat", messages=HELLO, stream=True):
+                events.append(event)  # what came before the error counts
     assert "canary" not in reply.model_dump_json()
     assert "canary" not in "".join(event.model_dump_json() for event in events)
+    assert events[-1].choices[0].finish_reason == "content_filter"
     assert reply.choices[0].finish_reason == "content_filter"
     assert records.traces()[0].unsafe
 
