@@ -104,6 +104,7 @@ class Metrics:
         self.answers.labels(arm, outcome).inc()
         self.latency.labels(arm).observe(answer.latency_ms / 1000)
         self.tokens.labels("prompt").inc(answer.prompt_tokens)
+        self.tokens.labels("prompt_cached").inc(answer.cached_tokens)
         self.tokens.labels("completion").inc(answer.completion_tokens)
         for event in answer.guards:
             self.guards.labels(event.stage, event.guard, event.action).inc()
@@ -220,8 +221,8 @@ class Answerer:
             stored = await asyncio.to_thread(self.records.answered, asked.request_key, release)
             if stored is None or stored.trace_id == made.answer.trace_id:
                 return made
-        if stored.body_digest != asked.body_digest:
-            raise ApiError(422, "idempotency_key_reused", "This Idempotency-Key was used with another request.")
+        if (stored.tenant, stored.body_digest) != (asked.caller.tenant, asked.body_digest):
+            raise ApiError(422, "idempotency_key_reused", "This key of a request was used with another request.")
         return stored_answer(stored)
 
     def _through_cache(
@@ -248,7 +249,7 @@ class Answerer:
     ) -> AsyncGenerator[Begun | str | Outcome]:
         """Answer now and hand the trace to the writer; a request that breaks counts as an error of its arm."""
         trace_id, created, begin = new_trace_id(), time.time(), time.perf_counter()
-        failure, answer = "unexpected failure", None
+        failure, answer, sent = "unexpected failure", None, False
         async with self.admission.place(asked.left_s):
             yield Begun(assignment, trace_id)
             DEADLINE.set(asked.deadline)
@@ -259,9 +260,10 @@ class Answerer:
                     async with aclosing(self._worked_on(pipeline, asked, trace_id, screened)) as events:
                         async for event in events:
                             if isinstance(event, str):
+                                sent = True
                                 yield event
                             else:
-                                answer = self._priced(event)
+                                answer = await self._ended(event, asked, assignment, sent)
             except InputError as error:
                 failure, asked.usage.begun = "", False
                 field = "question" if asked.talk is None else "messages"
@@ -298,6 +300,11 @@ class Answerer:
         """The tools that a request may call. A canary's replay calls none."""
         is_replay = bool(asked.request_key) and not asked.body_digest
         return None if is_replay else self.tools
+
+    async def _ended(self, answer: Answer, asked: Ask, assignment: Assignment, sent: bool) -> Answer:
+        """The answer with its cost; where a part failed and nothing was sent, with what the cache still has."""
+        priced = self._priced(answer)
+        return await self.cache.instead(asked, assignment, priced) if answer.error and not sent else priced
 
     def _priced(self, answer: Answer) -> Answer:
         """The answer with its cost."""
