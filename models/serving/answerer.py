@@ -16,10 +16,10 @@ from infra.errors import InputError, SluiceError, TryAgainError
 from infra.records import Records, Trace
 from infra.settings import Spec
 from infra.spool import Spool
-from models.answering.chat import Chat
 from models.answering.pipeline import Pipeline, Screened, new_trace_id
 from models.answering.tools.port import ToolCaller
 from models.answering.tools.toolbox import Toolbox
+from models.answering.work import worked_on
 from models.serving.asks import Ask, Begun, Outcome
 from models.serving.breaker import BreakerSpec
 from models.serving.cache.answers import AnswerCache
@@ -220,8 +220,8 @@ class Answerer:
             stored = await asyncio.to_thread(self.records.answered, asked.request_key, release)
             if stored is None or stored.trace_id == made.answer.trace_id:
                 return made
-        if stored.body_digest != asked.body_digest:
-            raise ApiError(422, "idempotency_key_reused", "This Idempotency-Key was used with another request.")
+        if (stored.tenant, stored.body_digest) != (asked.caller.tenant, asked.body_digest):
+            raise ApiError(422, "idempotency_key_reused", "This key of a request was used with another request.")
         return stored_answer(stored)
 
     def _through_cache(
@@ -280,34 +280,24 @@ class Answerer:
                     asked.usage.add(answer)
                 elif failure:
                     latency_ms = (time.perf_counter() - begin) * 1000
-                    answer = self._failed(asked.question, assignment, trace_id, latency_ms, failure)
+                    answer = self._failed(asked, assignment, trace_id, latency_ms, failure)
                 if answer is not None:
                     self._note(answer, to_trace(answer, assignment, asked, created))
         assert answer is not None, "answered or raised"
         yield Outcome(answer, assignment)
 
-    async def _worked_on(
+    def _worked_on(
         self, pipeline: Pipeline, asked: Ask, trace_id: str, screened: Screened | None
     ) -> AsyncGenerator[str | Answer]:
-        """Text and answer: of a tool where the user's words ask for one, else of the release.
+        """Text and answer."""
+        caller = ToolCaller(asked.caller.digest, asked.caller.tenant, frozenset(asked.caller.access))
+        tools = self._tools_for(asked)
+        return worked_on(pipeline, asked.question, caller, trace_id, talk=asked.talk, tools=tools, screened=screened)
 
-        Whether a tool is called is settled before anything is retrieved. A canary's replay calls none.
-        """
-        access, allowed = frozenset(asked.caller.access), pipeline.spec.tools
+    def _tools_for(self, asked: Ask) -> Toolbox | None:
+        """The tools that a request may call. A canary's replay calls none."""
         is_replay = bool(asked.request_key) and not asked.body_digest
-        if self.tools is not None and not is_replay and self.tools.fits(asked.question, allowed):
-            caller = ToolCaller(asked.caller.digest, asked.caller.tenant, access)
-            path = "answers" if asked.talk is None else "chat"
-            if (done := await self.tools.answer(pipeline, asked.question, caller, trace_id, path)) is not None:
-                yield done
-                return
-        if asked.talk is not None:
-            events = Chat(pipeline).stream(asked.talk, trace_id)
-        else:
-            events = pipeline.stream(asked.question, access, trace_id, screened)
-        async with aclosing(events):
-            async for event in events:
-                yield event
+        return None if is_replay else self.tools
 
     def _priced(self, answer: Answer) -> Answer:
         """The answer with its cost."""
@@ -315,10 +305,10 @@ class Answerer:
         return answer.model_copy(update={"cost": cost}) if cost else answer
 
     @staticmethod
-    def _failed(question: str, assignment: Assignment, trace_id: str, latency_ms: float, error: str) -> Answer:
+    def _failed(asked: Ask, assignment: Assignment, trace_id: str, latency_ms: float, error: str) -> Answer:
         return Answer(
-            question=question, answer="", citations=(), refused=False, release=assignment.release,
-            trace_id=trace_id, latency_ms=latency_ms, error=error,
+            question=asked.question, answer="", citations=(), refused=False, release=assignment.release,
+            trace_id=trace_id, latency_ms=latency_ms, error=error, path="answers" if asked.talk is None else "chat",
         )  # fmt: skip
 
     def _note(self, answer: Answer, trace: Trace) -> None:

@@ -46,13 +46,16 @@ CLIENT_LEFT = 499
 Events = AsyncGenerator[Begun | str | Outcome]
 
 
-def _caller(request: Request) -> ApiKey:
+# What a request depends on is found by coroutines: the framework runs plain functions in a thread each.
+
+
+async def _caller(request: Request) -> ApiKey:
     found = request.state.caller
     assert isinstance(found, ApiKey), "the entrance lets nobody in without a key"
     return found
 
 
-def _answerer(request: Request) -> Answerer:
+async def _answerer(request: Request) -> Answerer:
     found = request.app.state.answerer
     assert isinstance(found, Answerer)
     return found
@@ -62,16 +65,20 @@ Caller = Annotated[ApiKey, Depends(_caller)]
 Service = Annotated[Answerer, Depends(_answerer)]
 
 
-def _operator(caller: Caller) -> ApiKey:
+def _demand_operator(caller: ApiKey) -> None:
     if caller.role != "operator":
         raise ApiError(403, "operators_only", "This needs an operator's key.")
+
+
+async def _operator(caller: Caller) -> ApiKey:
+    _demand_operator(caller)
     return caller
 
 
 Operator = Annotated[ApiKey, Depends(_operator)]
 
 
-def _usage(request: Request) -> Usage:
+async def _usage(request: Request) -> Usage:
     found = request.state.usage
     assert isinstance(found, Usage), "the entrance counts every request"
     return found
@@ -86,26 +93,24 @@ class Headed:
 
     def __init__(
         self,
-        caller: Caller,
-        service: Service,
-        usage: Annotated[Usage, Depends(_usage)],
-        x_sluice_release: Annotated[str, Header(pattern="^[0-9a-f]{64}$|^$")] = "",
-        x_sluice_request_key: Annotated[str, Header(max_length=128)] = "",
-        x_sluice_deadline_ms: Annotated[int | None, Header(ge=1)] = None,
-        idempotency_key: Annotated[str, Header(max_length=255)] = "",
+        caller: ApiKey,
+        usage: Usage,
+        wait_s: float,
+        *,
+        release: str,
+        request_key: str,
+        idempotency_key: str,
     ) -> None:
-        if x_sluice_release or x_sluice_request_key:
-            _operator(caller)
-        if x_sluice_request_key and idempotency_key:
+        if release or request_key:
+            _demand_operator(caller)
+        if request_key and idempotency_key:
             raise ApiError(422, "two_keys", "Send either Idempotency-Key or X-Sluice-Request-Key.")
         self.caller = caller
-        self.release = x_sluice_release
+        self.release = release
         self.usage = usage
-        self._request_key = x_sluice_request_key
+        self._request_key = request_key
         self._idempotency_key = idempotency_key
-        longest = service.spec.request_timeout_s
-        wait = longest if x_sluice_deadline_ms is None else min(longest, x_sluice_deadline_ms / 1000)
-        self._deadline = time.monotonic() + wait
+        self._deadline = time.monotonic() + wait_s
 
     def ask(
         self, question: str, body: BaseModel, *, session: str | None = None, release: str = "", talk: Talk | None = None
@@ -130,7 +135,24 @@ class Headed:
         )
 
 
-Asked = Annotated[Headed, Depends()]
+async def _headed(
+    caller: Caller,
+    service: Service,
+    usage: Annotated[Usage, Depends(_usage)],
+    x_sluice_release: Annotated[str, Header(pattern="^[0-9a-f]{64}$|^$")] = "",
+    x_sluice_request_key: Annotated[str, Header(max_length=128)] = "",
+    x_sluice_deadline_ms: Annotated[int | None, Header(ge=1)] = None,
+    idempotency_key: Annotated[str, Header(max_length=255)] = "",
+) -> Headed:
+    longest = service.spec.request_timeout_s
+    wait_s = longest if x_sluice_deadline_ms is None else min(longest, x_sluice_deadline_ms / 1000)
+    return Headed(
+        caller, usage, wait_s,
+        release=x_sluice_release, request_key=x_sluice_request_key, idempotency_key=idempotency_key,
+    )  # fmt: skip
+
+
+Asked = Annotated[Headed, Depends(_headed)]
 
 
 async def _chat(body: ChatRequest, request: Request, service: Service, headed: Asked) -> Response:
@@ -140,7 +162,7 @@ async def _chat(body: ChatRequest, request: Request, service: Service, headed: A
     release, talk = "", None
     if body.model == CHAT:
         try:
-            talk = body.talk()
+            talk = body.talk(is_streamed=body.stream)
         except InputError as error:
             raise ApiError(422, "invalid_request", str(error), param=str(error).partition(":")[0]) from error
     elif body.model != MODEL:
