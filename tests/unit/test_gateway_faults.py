@@ -1,7 +1,7 @@
-"""The records away while the gateway serves: answers go on with the routing as it was, the rest says 503."""
+"""The records or the engine away while the gateway serves: what goes on, and what says 503."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -9,6 +9,7 @@ from infra.errors import TryAgainError
 from infra.records import Records
 from models.answering.fake import POLICY, chunk, fake_pipeline
 from models.answering.guards.guardrails import personal_data
+from models.serving.cache.spec import CacheSpec
 from models.serving.fake import FakeEngine
 from models.serving.gateway import create_app
 from models.serving.runtime import Runtime
@@ -51,9 +52,8 @@ async def test_answers_go_on_and_traces_catch_up(records: Leaving) -> None:
     def build(release: str, _: object) -> Any:
         return fake_pipeline(FakeEngine("14 days [1]"), [chunk(1, "The appeal period is 14 days.")], release=release)
 
-    runtime: Any = Runtime(build)
-    kept: Any = records
-    async with running(create_app(kept, runtime, SPEC, personal_data(POLICY).redact)) as client:
+    kept = cast(Records, records)
+    async with running(create_app(kept, Runtime(build), SPEC, personal_data(POLICY).redact)) as client:
         await until_ready(client)
         records.is_away = True
         during = [await client.post("/v1/answers", json=QUESTION, headers=USER) for _ in range(3)]
@@ -68,3 +68,21 @@ async def test_answers_go_on_and_traces_catch_up(records: Leaving) -> None:
         records.is_away = False
     traces = records.traces()
     assert {reply.json()["trace_id"] for reply in during} <= {row.trace_id for row in traces}
+
+
+async def test_where_no_engine_answers_the_last_answer_to_the_question_is_given(records: Leaving) -> None:
+    engine = FakeEngine("14 days [1]", [None, TryAgainError("down"), TryAgainError("down")])
+    chunks = [chunk(1, "The appeal period is 14 days.")]
+    runtime, kept = Runtime(lambda release, _: fake_pipeline(engine, chunks, release=release)), cast(Records, records)
+    cache = CacheSpec(exact=True, ttl_s=1e-6, stale_s=3600)
+    async with running(create_app(kept, runtime, SPEC, personal_data(POLICY).redact, cache=cache)) as client:
+        await until_ready(client)
+        asks = [QUESTION, QUESTION, {"question": "What is the longest appeal period?"}]
+        replies = [(await client.post("/v1/answers", json=ask, headers=USER)).json() for ask in asks]
+        for reply in replies:
+            await client.post("/v1/feedback", json={"trace_id": reply["trace_id"], "rating": 1}, headers=USER)
+    assert [reply["answer"] for reply in replies] == ["14 days", "14 days", POLICY.fallback]
+    assert len(engine.asked) == 3
+    traces = {row.trace_id: row for row in records.traces()}
+    assert traces[replies[1]["trace_id"]].cache == "stale"
+    assert [bool(row.error) for row in sorted(traces.values(), key=lambda row: row.created)].count(True) == 2
