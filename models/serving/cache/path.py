@@ -45,7 +45,6 @@ class CachedPath:
                 yield event
 
     async def _looked_up(self, run: Run, screened: Screened) -> Events:
-        """What is kept, else what the engine says; where none answers, what was kept before, however old."""
         trail = Trail()
         trail.spans.append(screened.span)
         place = place_of(self._asked, self._assignment, screened.question)
@@ -53,7 +52,7 @@ class CachedPath:
         turn = Turn.LOOK if hit else await self._turn(place)
         if turn is Turn.LOOK and hit is None:
             hit = await self._exact(trail, place)
-        leads, sent = turn is Turn.LEAD, False
+        leads = turn is Turn.LEAD
         try:
             if hit is None and leads:
                 hit = await self._semantic(trail, place, screened.question)
@@ -64,14 +63,6 @@ class CachedPath:
                 return
             async with aclosing(run(screened)) as events:
                 async for event in events:
-                    if isinstance(event, Outcome) and event.answer.error and not sent:
-                        old = await self._cache.stale(place)
-                        if old is not None:
-                            self._cache.given(old)
-                            *_, outcome = self._from_cache(old, screened, trail)
-                            yield outcome
-                            return
-                    sent = sent or isinstance(event, str)
                     if leads and isinstance(event, Outcome):
                         self._cache.keep(place, event.answer, self._pipeline.embedder)
                         leads = False
