@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from infra.errors import InputError, SetupError, TryAgainError
@@ -27,6 +27,7 @@ def drain(spool: Spool, most: int = 3) -> list[bytes]:
     return found
 
 
+@settings(deadline=None)  # it waits for the disk
 @given(batches=some.lists(some.lists(some.binary(max_size=9).filter(lambda line: b"\n" not in line))))
 def test_lines_come_in_order_over_segments_and_restarts(
     tmp_path_factory: pytest.TempPathFactory, batches: list[list[bytes]]
