@@ -22,7 +22,7 @@ from models.serving.protocol import HttpSpec
 from models.serving.runtime import Runtime
 from models.serving.traffic import Assignment, Routing, RoutingCache, assign, forced
 from models.serving.wire import ApiError
-from models.serving.writer import Redact, TraceWriter, to_trace
+from models.serving.writer import Redact, Row, TraceWriter, to_row
 from models.types import Answer, Citation, GuardEvent, ToolCall
 
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -222,7 +222,7 @@ class Answerer:
                     latency_ms = (time.perf_counter() - begin) * 1000
                     answer = self._failed(asked.question, assignment, trace_id, latency_ms, failure)
                 if answer is not None:
-                    self._note(answer, to_trace(answer, assignment, asked, created))
+                    self._note(answer, to_row(answer, assignment, asked, created))
         assert answer is not None, "answered or raised"
         yield Outcome(answer, assignment)
 
@@ -238,8 +238,8 @@ class Answerer:
             trace_id=trace_id, latency_ms=latency_ms, error=error,
         )  # fmt: skip
 
-    def _note(self, answer: Answer, trace: Trace) -> None:
-        self.metrics.answered(answer, trace.arm)
+    def _note(self, answer: Answer, trace: Row) -> None:
+        self.metrics.answered(answer, trace["arm"])
         if not self.writer.submit(trace):
             self.metrics.lost.inc()
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Annotated, Any
 
+import orjson
 from fastapi import Depends, FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -44,13 +45,17 @@ CLIENT_LEFT = 499
 Events = AsyncGenerator[Begun | str | Outcome]
 
 
-def _caller(request: Request) -> ApiKey:
+# What FastAPI asks for each request is `async`: plain functions it would call in a thread, which costs more than all
+# that they do.
+
+
+async def _caller(request: Request) -> ApiKey:
     found = request.state.caller
     assert isinstance(found, ApiKey), "the entrance lets nobody in without a key"
     return found
 
 
-def _answerer(request: Request) -> Answerer:
+async def _answerer(request: Request) -> Answerer:
     found = request.app.state.answerer
     assert isinstance(found, Answerer)
     return found
@@ -60,16 +65,20 @@ Caller = Annotated[ApiKey, Depends(_caller)]
 Service = Annotated[Answerer, Depends(_answerer)]
 
 
-def _operator(caller: Caller) -> ApiKey:
+async def _operator(caller: Caller) -> ApiKey:
+    _only_operators(caller)
+    return caller
+
+
+def _only_operators(caller: ApiKey) -> None:
     if caller.role != "operator":
         raise ApiError(403, "operators_only", "This needs an operator's key.")
-    return caller
 
 
 Operator = Annotated[ApiKey, Depends(_operator)]
 
 
-def _usage(request: Request) -> Usage:
+async def _usage(request: Request) -> Usage:
     found = request.state.usage
     assert isinstance(found, Usage), "the entrance counts every request"
     return found
@@ -83,27 +92,18 @@ class Headed:
     """
 
     def __init__(
-        self,
-        caller: Caller,
-        service: Service,
-        usage: Annotated[Usage, Depends(_usage)],
-        x_sluice_release: Annotated[str, Header(pattern="^[0-9a-f]{64}$|^$")] = "",
-        x_sluice_request_key: Annotated[str, Header(max_length=128)] = "",
-        x_sluice_deadline_ms: Annotated[int | None, Header(ge=1)] = None,
-        idempotency_key: Annotated[str, Header(max_length=255)] = "",
+        self, caller: ApiKey, usage: Usage, release: str, request_key: str, idempotency_key: str, wait_s: float
     ) -> None:
-        if x_sluice_release or x_sluice_request_key:
-            _operator(caller)
-        if x_sluice_request_key and idempotency_key:
+        if release or request_key:
+            _only_operators(caller)
+        if request_key and idempotency_key:
             raise ApiError(422, "two_keys", "Send either Idempotency-Key or X-Sluice-Request-Key.")
         self.caller = caller
-        self.release = x_sluice_release
+        self.release = release
         self.usage = usage
-        self._request_key = x_sluice_request_key
+        self._request_key = request_key
         self._idempotency_key = idempotency_key
-        longest = service.spec.request_timeout_s
-        wait = longest if x_sluice_deadline_ms is None else min(longest, x_sluice_deadline_ms / 1000)
-        self._deadline = time.monotonic() + wait
+        self._deadline = time.monotonic() + wait_s
 
     def ask(
         self, question: str, body: BaseModel, *, session: str | None = None, release: str = "", talk: Talk | None = None
@@ -128,7 +128,21 @@ class Headed:
         )
 
 
-Asked = Annotated[Headed, Depends()]
+async def _headed(
+    caller: Caller,
+    service: Service,
+    usage: Annotated[Usage, Depends(_usage)],
+    x_sluice_release: Annotated[str, Header(pattern="^[0-9a-f]{64}$|^$")] = "",
+    x_sluice_request_key: Annotated[str, Header(max_length=128)] = "",
+    x_sluice_deadline_ms: Annotated[int | None, Header(ge=1)] = None,
+    idempotency_key: Annotated[str, Header(max_length=255)] = "",
+) -> Headed:
+    longest = service.spec.request_timeout_s
+    wait = longest if x_sluice_deadline_ms is None else min(longest, x_sluice_deadline_ms / 1000)
+    return Headed(caller, usage, x_sluice_release, x_sluice_request_key, idempotency_key, wait)
+
+
+Asked = Annotated[Headed, Depends(_headed)]
 
 
 async def _chat(body: ChatRequest, request: Request, service: Service, headed: Asked) -> Response:
@@ -148,9 +162,13 @@ async def _chat(body: ChatRequest, request: Request, service: Service, headed: A
     ask = headed.ask(body.question, body, session=body.user, release=release, talk=talk)
     if not body.stream:
         answer = (await _waited(request, service.ask(ask))).answer
-        return JSONResponse(chat_body(answer, body.model), headers=headers(answer.release, answer.trace_id))
+        return _json(chat_body(answer, body.model), headers(answer.release, answer.trace_id))
     include_usage = body.stream_options is not None and body.stream_options.include_usage
     return await _streamed(request, service.stream(ask), body.model, include_usage)
+
+
+def _json(body: dict[str, Any], headers: dict[str, str]) -> Response:
+    return Response(orjson.dumps(body), media_type="application/json", headers=headers)
 
 
 async def _waited(request: Request, work: Coroutine[Any, Any, Outcome]) -> Outcome:
@@ -179,11 +197,9 @@ async def _streamed(request: Request, events: Events, model: str, include_usage:
 async def _lines(first: Begun | str | Outcome, events: Events, wire: ChatStream) -> AsyncGenerator[str]:
     async with aclosing(events):
         try:
-            for line in wire.lines(first):
-                yield line
+            yield "".join(wire.lines(first))
             async for event in events:
-                for line in wire.lines(event):
-                    yield line
+                yield "".join(wire.lines(event))
         except ApiError as error:
             yield wire.failed(error)
 
@@ -192,7 +208,7 @@ async def _answers(body: AnswerRequest, request: Request, service: Service, head
     """POST /v1/answers: a grounded answer with its sources."""
     outcome = await _waited(request, service.ask(headed.ask(body.question, body, session=body.session)))
     answer = outcome.answer
-    return JSONResponse(answer_body(answer, outcome.assignment), headers=headers(answer.release, answer.trace_id))
+    return _json(answer_body(answer, outcome.assignment), headers(answer.release, answer.trace_id))
 
 
 async def _models(caller: Caller, service: Service) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.serving.asks import Begun, Outcome
@@ -200,4 +201,4 @@ class ChatStream:
 
 
 def _event(body: dict[str, Any]) -> str:
-    return f"data: {json.dumps(body, separators=(',', ':'), ensure_ascii=False)}\n\n"
+    return f"data: {orjson.dumps(body).decode()}\n\n"

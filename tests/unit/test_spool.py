@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from infra.errors import InputError, SetupError, TryAgainError
-from infra.records import Records, Trace
+from infra.records import Records, Trace, new_values
 from infra.settings import ROOT
 from infra.spool import Spool
 from models.serving.writer import TraceWriter
@@ -106,8 +106,9 @@ def database(tmp_path: Path) -> Database:
     return opened
 
 
-def trace(number: int, question: str = "What is due?") -> Trace:
-    return Trace(trace_id=f"{number:032x}", created=1.0, release="a" * 64, arm="production", question=question)
+def trace(number: int, question: str = "What is due?") -> dict[str, Any]:
+    row = Trace(trace_id=f"{number:032x}", created=1.0, release="a" * 64, arm="production", question=question)
+    return new_values(row)
 
 
 def ids(records: Records) -> list[int]:

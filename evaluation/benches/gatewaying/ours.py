@@ -18,7 +18,7 @@ from models.answering.pipeline import AnswerSpec, Pipeline
 from models.prompts import DEFAULT
 from models.serving.answerer import GatewaySpec
 from models.serving.engine import OpenAIEngine
-from models.serving.gateway import create_app, listen, run_app
+from models.serving.gateway import create_app, listen, run_app, settle
 from models.serving.runtime import Runtime
 
 RELEASE = "b" * 64
@@ -52,9 +52,8 @@ def serve(port: int, upstream: str, model: str, home: Path) -> None:
         )
 
     prices = rules.section("cost", CostSpec).tokens
-    app = create_app(
-        records, Runtime(build), spec, personal_data(guards).redact, prices=prices, spool=Spool(home / "spool")
-    )
+    redact, spool = personal_data(guards).redact, Spool(home / "spool")
+    app = create_app(records, Runtime(build), spec, redact, prices=prices, spool=spool, built=settle)
     run_app(app, spec, listen("127.0.0.1", port))
     records.close()
 
