@@ -19,6 +19,7 @@ from infra.errors import PolicyError
 from infra.settings import Policy, Spec
 from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec
+from models.answering.tools.spec import ToolsSpec
 from models.base import is_hub_id
 from models.cases import CaseSpec
 from models.quantizing.spec import QuantSpec
@@ -67,6 +68,7 @@ SECTIONS: dict[str, type[Spec]] = {
     "routing": RoutingPolicy,
     "advice": AdvicePolicy,
     "cost": CostSpec,
+    "tools": ToolsSpec,
 }
 """Section of the policy file → the spec that reads it."""
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, or_, select, update
 
+from infra.actions import ActionRecords
 from infra.database import open_database
 from infra.errors import InputError
 from infra.live import LiveRecords, rollout_id
@@ -89,7 +90,7 @@ def new_values(trace: Trace) -> dict[str, Any]:
     return {column.key: getattr(trace, column.key) for column in Trace.__table__.columns if column.key != "seq"}
 
 
-class Records(LiveRecords):
+class Records(LiveRecords, ActionRecords):
     """Every read and write of the records. Each write is one short transaction.
 
     Raises: TryAgainError when the database stays busy or away, SetupError when its disk is full or not writable.

@@ -189,3 +189,32 @@ class AddedCase(Base):
     case: Mapped[dict[str, Any]] = mapped_column(JSON)
     created: Mapped[float] = mapped_column(Float)
     reason: Mapped[str] = mapped_column(Text, default="")
+
+
+class Proposal(Base):
+    """A tool call that a caller was asked to confirm. `key` is the digest of the id that confirms it.
+
+    `result` is what the call said once it was made; an empty one waits until `expires`.
+    """
+
+    __tablename__ = "proposals"
+    key: Mapped[str] = mapped_column(Digest, primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64))
+    caller: Mapped[str] = mapped_column(Digest)
+    tool: Mapped[str] = mapped_column(String(64))
+    arguments: Mapped[dict[str, Any]] = mapped_column(JSON)
+    expires: Mapped[float] = mapped_column(Float)
+    result: Mapped[str] = mapped_column(Text, default="")
+
+
+class Ticket(Base):
+    """A ticket that a user opened. `key` is the proposal it comes from: one ticket each."""
+
+    __tablename__ = "tickets"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+    number: Mapped[int] = mapped_column(Count, primary_key=True, init=False)
+    key: Mapped[str] = mapped_column(Digest, unique=True)
+    tenant: Mapped[str] = mapped_column(String(64))
+    caller: Mapped[str] = mapped_column(Digest)
+    subject: Mapped[str] = mapped_column(Text)
+    created: Mapped[float] = mapped_column(Float)

@@ -14,7 +14,8 @@ from infra.errors import InputError, SluiceError, TryAgainError
 from models.answering.guards.policy import Verdict
 from models.answering.pipeline import Pipeline, Trail, new_trace_id
 from models.answering.schemas import violation
-from models.types import Answer, Completion, Message, Piece, ToolCall
+from models.answering.spent import Spent
+from models.types import Answer, Message, ToolCall
 
 NO_CALL = "none"
 """What the model names when no tool fits."""
@@ -109,33 +110,38 @@ class Chat:
     async def stream(self, talk: Talk, trace_id: str | None = None) -> AsyncGenerator[str | Answer]:
         """Text that the guards have let go, then the whole answer. Closing it ends the work.
 
-        An engine that fails gives the policy's fallback text with `error` set. Raises: InputError for a conversation
-        that is empty or too long, or that the engine says is wrong.
+        An engine that fails before any text has left gives the policy's fallback text with `error` set. Raises:
+        InputError for a conversation that is empty or too long, or that the engine says is wrong; TryAgainError where
+        the engine fails behind text that has left.
         """
-        begin, trail, spent = time.perf_counter(), Trail(), _Spent()
+        begin, trail, spent = time.perf_counter(), Trail(), Spent()
         messages, allowed = self._screen(trail, talk)
         refusal = self._pipeline.prompt.refusal
         verdict = Verdict(answer=refusal, cited=(), refused=True)
-        finish, call = "content_filter", None
+        finish, call, guard = "content_filter", None, None
         try:
             if allowed and talk.tools:
                 call = await self._decide(trail, talk, messages, spent)
             if call is not None:
                 verdict, finish = Verdict(answer="", cited=(), refused=False), "tool_calls"
             elif allowed:
-                guard = self._guards.output.plain(refusal, whole=True)
+                guard = self._guards.output.plain(refusal, system=_system(messages), whole=talk.schema is not None)
                 async with aclosing(self._write(trail, talk, messages, spent)) as pieces:
                     async for piece in pieces:
                         if text := guard.push(piece):
                             yield text
+                        if guard.blocked:
+                            break
                 with trail.step("guard_output") as note:
                     verdict = guard.end()
                     trail.events += verdict.events
                     note["events"] = len(verdict.events)
-                finish = "content_filter" if verdict.refused else spent.finish or "stop"
+                finish = "content_filter" if verdict.blocked else spent.finish or "stop"
         except InputError as error:
             raise InputError(f"messages: the engine does not take them: {_without_address(error)}") from error
         except SluiceError:
+            if guard is not None and guard.sent:
+                raise
             verdict, finish = Verdict(answer=self._guards.policy.fallback, cited=(), refused=False), "stop"
         yield Answer(
             question=talk.question,
@@ -174,7 +180,7 @@ class Chat:
             note["events"] = len(trail.events)
         return messages, allowed
 
-    async def _decide(self, trail: Trail, talk: Talk, messages: Sequence[Message], spent: "_Spent") -> ToolCall | None:
+    async def _decide(self, trail: Trail, talk: Talk, messages: Sequence[Message], spent: Spent) -> ToolCall | None:
         """Which of the client's tools is called, if any: decoding is held to their schemas."""
         with trail.step("choose_tool") as note:
             done = await self._engine.complete(
@@ -189,9 +195,7 @@ class Chat:
             note["tool"] = call.name if call else ""
             return call
 
-    async def _write(
-        self, trail: Trail, talk: Talk, messages: Sequence[Message], spent: "_Spent"
-    ) -> AsyncGenerator[str]:
+    async def _write(self, trail: Trail, talk: Talk, messages: Sequence[Message], spent: Spent) -> AsyncGenerator[str]:
         """The model's text as it comes."""
         begin, first = time.perf_counter(), 0.0
         with trail.step("generate") as note:
@@ -209,7 +213,7 @@ class Chat:
                         first = first or time.perf_counter() - begin
                         yield piece.text
                     if piece.finish_reason or piece.prompt_tokens:
-                        spent.ended(piece)
+                        spent.add(piece)
             finally:
                 if isinstance(pieces, AsyncGenerator):
                     await pieces.aclose()
@@ -222,25 +226,9 @@ class Chat:
                 )
 
 
-@dataclass(slots=True)
-class _Spent:
-    """Tokens of a request, over all that the engine was asked for it."""
-
-    prompt: int = 0
-    completion: int = 0
-    cached: int = 0
-    finish: str = ""
-
-    def add(self, done: Completion) -> None:
-        self.prompt += done.prompt_tokens
-        self.completion += done.completion_tokens
-        self.cached += done.cached_tokens
-
-    def ended(self, piece: Piece) -> None:
-        self.prompt += piece.prompt_tokens
-        self.completion += piece.completion_tokens
-        self.cached += piece.cached_tokens
-        self.finish = piece.finish_reason or self.finish
+def _system(messages: Sequence[Message]) -> str:
+    """What the client told the model about its task: it is not repeated."""
+    return "\n".join(message.content for message in messages if message.role == "system")
 
 
 def _without_address(error: InputError) -> str:

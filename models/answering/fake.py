@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from indexes.fake import HashingEmbedder
 from indexes.filters import Filters
 from indexes.hybrid import RetrievalSpec
 from indexes.retriever import Mode, Probe, Retriever
@@ -96,4 +97,5 @@ def fake_pipeline(
         guards=Guards(policy),
         spec=spec,
         count_tokens=lambda text: len(text.split()),
+        embedder=HashingEmbedder(),
     )

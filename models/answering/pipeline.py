@@ -66,6 +66,9 @@ class AnswerSpec(Spec):
     chat: ChatSpec | None = None
     """What conversations may take; null = answers of `generation.max_tokens` to conversations of 16,000 characters."""
 
+    tools: tuple[str, ...] = ()
+    """Tools that the release may call, by name; the gateway has them (section `tools` of the policy file)."""
+
     @property
     def chat_limits(self) -> ChatSpec:
         """What conversations may take."""
@@ -114,6 +117,7 @@ class Pipeline:
         guards: Guards,
         spec: AnswerSpec,
         count_tokens: TokenCount,
+        embedder: Embedder | None = None,
     ) -> None:
         self.release = release
         self.retriever = retriever
@@ -123,6 +127,7 @@ class Pipeline:
         self.guards = guards
         self.spec = spec
         self.count_tokens = count_tokens
+        self.embedder = embedder
         self._pattern = pattern_for(spec.search, retriever, spec.patterns, Writer(engine, model, prompt, count_tokens))
 
     async def answer(self, question: str, access: frozenset[str], trace_id: str | None = None) -> Answer:
@@ -292,4 +297,5 @@ def build_pipeline(
         guards=guards,
         spec=spec,
         count_tokens=token_counter(store.open(release.model.base)),
+        embedder=embedder,
     )

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import Field
@@ -14,7 +15,9 @@ from infra.records import Records, Trace
 from infra.settings import Spec
 from infra.spool import Spool
 from models.answering.chat import Chat
-from models.answering.pipeline import new_trace_id
+from models.answering.pipeline import Pipeline, new_trace_id
+from models.answering.tools.port import ToolCaller
+from models.answering.tools.toolbox import Toolbox
 from models.serving.asks import Ask, Begun, Outcome
 from models.serving.entrance import Admission, KeyedLocks, too_late
 from models.serving.limits import Limits
@@ -52,6 +55,8 @@ class GatewaySpec(Spec):
     """What every key may use, unless it has figures of its own."""
     reserve_tokens: int = Field(0, ge=0)
     """Tokens that are counted for a request, beside those of its body, until its true figure is known."""
+    max_embedding_inputs: int = Field(2048, ge=1, le=2048)
+    """Texts in one request for embeddings; 2,048 is OpenAI's own bound."""
     http: HttpSpec = HttpSpec()
     """What a connection may do."""
 
@@ -68,8 +73,10 @@ class Metrics:
             "sluice_answer_seconds", "Pipeline time of an answer", ["arm"], buckets=LATENCY_BUCKETS, registry=own
         )
         self.guards = Counter("sluice_guard_events", "Guards that acted", ["stage", "guard", "action"], registry=own)
+        self.tools = Counter("sluice_tool_calls", "Calls of the release's tools", ["tool", "outcome"], registry=own)
         self.tokens = Counter("sluice_tokens", "Tokens by direction", ["direction"], registry=own)
         self.away = Counter("sluice_limits_counted_alone", "Requests counted while Redis was away", registry=own)
+        self.embedded = Counter("sluice_embedded_texts", "Texts embedded for callers", registry=own)
         self.feedback = Counter("sluice_feedback", "Ratings", ["rating", "simulated"], registry=own)
         self.lost = Counter("sluice_traces_lost", "Traces that could not be written", registry=own)
         self.inside = Gauge("sluice_requests_inside", "Requests running or waiting", registry=own)
@@ -84,6 +91,9 @@ class Metrics:
         self.tokens.labels("completion").inc(answer.completion_tokens)
         for event in answer.guards:
             self.guards.labels(event.stage, event.guard, event.action).inc()
+        for call in answer.tools:
+            if call.outcome != "returned":  # names of clients' tools are not ours to count by
+                self.tools.labels(call.name, call.outcome).inc()
 
 
 def stored_answer(row: Trace) -> Outcome:
@@ -123,12 +133,14 @@ class Answerer:
         redact: Redact,
         prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
         spool: Spool | None = None,
+        tools: Toolbox | None = None,
     ) -> None:
         self.records = records
         self.runtime = runtime
         self.spec = spec
         self.redact = redact
         self.prices = prices
+        self.tools = tools
         self.draining = False
         """Set when the gateway is told to stop: it is not ready any more, and finishes what it has begun."""
         self.metrics = Metrics()
@@ -150,7 +162,7 @@ class Answerer:
         Raises: ApiError as the client shall read it. Closing it ends the engine's work.
         """
         routing = await self.routing.get()
-        assignment = self._assigned(asked, routing)
+        assignment = self.assigned(asked, routing)
         if not asked.request_key:
             async for event in self._run(asked, routing, assignment):
                 yield event
@@ -160,9 +172,10 @@ class Answerer:
             yield await self._once(asked, routing, assignment, release)
 
     @staticmethod
-    def _assigned(asked: Ask, routing: Routing) -> Assignment:
-        """Which release answers. Raises: ApiError where none can."""
-        assignment = forced(routing, asked.release) if asked.release else assign(routing, asked.unit)
+    def assigned(asked: Ask, routing: Routing, *, split: bool = True) -> Assignment:
+        """Which release answers; without `split` never the canary. Raises: ApiError where none can."""
+        seen = routing if split else replace(routing, rollout=None)
+        assignment = forced(seen, asked.release) if asked.release else assign(seen, asked.unit)
         if assignment is None:
             raise ApiError(503, "no_release", "No release is live yet.")
         if assignment.release not in routing.placements:
@@ -195,11 +208,7 @@ class Answerer:
                 async with asyncio.timeout(min(asked.left_s, self.spec.request_timeout_s)):
                     pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])
                     asked.usage.begun = True
-                    if asked.talk is not None:
-                        events = Chat(pipeline).stream(asked.talk, trace_id)
-                    else:
-                        events = pipeline.stream(asked.question, frozenset(asked.caller.access), trace_id)
-                    async with aclosing(events):
+                    async with aclosing(self._worked_on(pipeline, asked, trace_id)) as events:
                         async for event in events:
                             if isinstance(event, str):
                                 yield event
@@ -225,6 +234,27 @@ class Answerer:
                     self._note(answer, to_row(answer, assignment, asked, created))
         assert answer is not None, "answered or raised"
         yield Outcome(answer, assignment)
+
+    async def _worked_on(self, pipeline: Pipeline, asked: Ask, trace_id: str) -> AsyncGenerator[str | Answer]:
+        """Text and answer: of a tool where the user's words ask for one, else of the release.
+
+        Whether a tool is called is settled before anything is retrieved. A canary's replay calls none.
+        """
+        access, allowed = frozenset(asked.caller.access), pipeline.spec.tools
+        is_replay = bool(asked.request_key) and not asked.body_digest
+        if self.tools is not None and not is_replay and self.tools.fits(asked.question, allowed):
+            caller = ToolCaller(asked.caller.digest, asked.caller.tenant, access)
+            path = "answers" if asked.talk is None else "chat"
+            if (done := await self.tools.answer(pipeline, asked.question, caller, trace_id, path)) is not None:
+                yield done
+                return
+        if asked.talk is not None:
+            events = Chat(pipeline).stream(asked.talk, trace_id)
+        else:
+            events = pipeline.stream(asked.question, access, trace_id)
+        async with aclosing(events):
+            async for event in events:
+                yield event
 
     def _priced(self, answer: Answer) -> Answer:
         """The answer with its cost."""

@@ -22,6 +22,7 @@ from models.answering.chat import Talk
 from models.serving.answerer import Answerer
 from models.serving.asks import Ask, Begun, Outcome, Usage
 from models.serving.bodies import AnswerBody, ChatBody, FeedbackBody, HealthBody, ModelsBody, ReadyBody, TraceBody
+from models.serving.embeddings import EmbeddingBody, EmbeddingRequest, embed, embeddings_body
 from models.serving.event_stream import ClientGoneError, EventStream, while_connected
 from models.serving.openapi import Replies, replies
 from models.serving.response_headers import SAFE
@@ -78,12 +79,6 @@ def _only_operators(caller: ApiKey) -> None:
 Operator = Annotated[ApiKey, Depends(_operator)]
 
 
-async def _usage(request: Request) -> Usage:
-    found = request.state.usage
-    assert isinstance(found, Usage), "the entrance counts every request"
-    return found
-
-
 class Headed:
     """What the headers of a question ask for.
 
@@ -92,13 +87,21 @@ class Headed:
     """
 
     def __init__(
-        self, caller: ApiKey, usage: Usage, release: str, request_key: str, idempotency_key: str, wait_s: float
+        self,
+        caller: ApiKey,
+        service: Answerer,
+        usage: Usage,
+        release: str,
+        request_key: str,
+        idempotency_key: str,
+        wait_s: float,
     ) -> None:
         if release or request_key:
             _only_operators(caller)
         if request_key and idempotency_key:
             raise ApiError(422, "two_keys", "Send either Idempotency-Key or X-Sluice-Request-Key.")
         self.caller = caller
+        self.service = service
         self.release = release
         self.usage = usage
         self._request_key = request_key
@@ -129,23 +132,24 @@ class Headed:
 
 
 async def _headed(
-    caller: Caller,
-    service: Service,
-    usage: Annotated[Usage, Depends(_usage)],
+    request: Request,
     x_sluice_release: Annotated[str, Header(pattern="^[0-9a-f]{64}$|^$")] = "",
     x_sluice_request_key: Annotated[str, Header(max_length=128)] = "",
     x_sluice_deadline_ms: Annotated[int | None, Header(ge=1)] = None,
     idempotency_key: Annotated[str, Header(max_length=255)] = "",
 ) -> Headed:
+    caller, service, usage = request.state.caller, await _answerer(request), request.state.usage
+    assert isinstance(caller, ApiKey), "the entrance lets nobody in without a key"
+    assert isinstance(usage, Usage), "the entrance counts every request"
     longest = service.spec.request_timeout_s
     wait = longest if x_sluice_deadline_ms is None else min(longest, x_sluice_deadline_ms / 1000)
-    return Headed(caller, usage, x_sluice_release, x_sluice_request_key, idempotency_key, wait)
+    return Headed(caller, service, usage, x_sluice_release, x_sluice_request_key, idempotency_key, wait)
 
 
 Asked = Annotated[Headed, Depends(_headed)]
 
 
-async def _chat(body: ChatRequest, request: Request, service: Service, headed: Asked) -> Response:
+async def _chat(body: ChatRequest, request: Request, headed: Asked) -> Response:
     """POST /v1/chat/completions: an answer in OpenAI's form, streamed or not."""
     if not body.question.strip():
         raise ApiError(422, "no_question", "The last user message is the question; there is none.", param="messages")
@@ -156,15 +160,15 @@ async def _chat(body: ChatRequest, request: Request, service: Service, headed: A
         except InputError as error:
             raise ApiError(422, "invalid_request", str(error), param=str(error).partition(":")[0]) from error
     elif body.model != MODEL:
-        if headed.caller.role != "operator" or body.model not in (await service.routing.get()).placements:
+        if headed.caller.role != "operator" or body.model not in (await headed.service.routing.get()).placements:
             raise ApiError(404, "model_not_found", f"The models are {MODEL!r} and {CHAT!r}.", param="model")
         release = body.model
     ask = headed.ask(body.question, body, session=body.user, release=release, talk=talk)
     if not body.stream:
-        answer = (await _waited(request, service.ask(ask))).answer
+        answer = (await _waited(request, headed.service.ask(ask))).answer
         return _json(chat_body(answer, body.model), headers(answer.release, answer.trace_id))
     include_usage = body.stream_options is not None and body.stream_options.include_usage
-    return await _streamed(request, service.stream(ask), body.model, include_usage)
+    return await _streamed(request, headed.service.stream(ask), body.model, include_usage)
 
 
 def _json(body: dict[str, Any], headers: dict[str, str]) -> Response:
@@ -204,9 +208,23 @@ async def _lines(first: Begun | str | Outcome, events: Events, wire: ChatStream)
             yield wire.failed(error)
 
 
-async def _answers(body: AnswerRequest, request: Request, service: Service, headed: Asked) -> Response:
+async def _embeddings(body: EmbeddingRequest, request: Request, headed: Asked) -> Response:
+    """POST /v1/embeddings: vectors by the encoder of the live release, canary or not, so that they stay comparable."""
+    release = ""
+    if body.model != MODEL:
+        if headed.caller.role != "operator" or body.model not in (await headed.service.routing.get()).placements:
+            raise ApiError(404, "model_not_found", f"The model is called {MODEL!r}.", param="model")
+        release = body.model
+    ask = headed.ask("", body, release=release)
+    async with while_connected(request.receive):
+        made = await embed(headed.service, ask, body)
+    content = orjson.dumps(embeddings_body(made, body), option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(content, headers=headers(made.release, made.trace_id), media_type="application/json")
+
+
+async def _answers(body: AnswerRequest, request: Request, headed: Asked) -> Response:
     """POST /v1/answers: a grounded answer with its sources."""
-    outcome = await _waited(request, service.ask(headed.ask(body.question, body, session=body.session)))
+    outcome = await _waited(request, headed.service.ask(headed.ask(body.question, body, session=body.session)))
     answer = outcome.answer
     return _json(answer_body(answer, outcome.assignment), headers(answer.release, answer.trace_id))
 
@@ -329,6 +347,8 @@ def add_routes(app: FastAPI) -> None:
     app.add_api_route("/v1/chat/completions", _chat, methods=["POST"], response_model=None, responses=chat)
     answer = replies(AnswerBody, named=True)
     app.add_api_route("/v1/answers", _answers, methods=["POST"], response_model=None, responses=answer)
+    vectors = replies(EmbeddingBody, named=True)
+    app.add_api_route("/v1/embeddings", _embeddings, methods=["POST"], response_model=None, responses=vectors)
     app.add_api_route("/v1/models", _models, methods=["GET"], response_model=None, responses=replies(ModelsBody))
     app.add_api_route("/v1/feedback", _feedback, methods=["POST"], response_model=None, responses=replies(FeedbackBody))
     app.add_api_route(

@@ -22,6 +22,9 @@ from infra.spool import Spool
 from models.answering.guards.guardrails import personal_data
 from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec
+from models.answering.tools.open import open_tools
+from models.answering.tools.spec import ToolsSpec
+from models.answering.tools.toolbox import Toolbox
 from models.serving.answerer import Answerer, GatewaySpec
 from models.serving.endpoints import add_routes, handle_errors
 from models.serving.engine import OpenAIEngine
@@ -83,6 +86,7 @@ def create_app(
     redis_url: str = "",
     spool: Spool | None = None,
     built: Callable[[], None] = lambda: None,
+    tools: Toolbox | None = None,
 ) -> FastAPI:
     """The gateway over its parts. `redact` takes personal data out of everything that is written down.
 
@@ -90,7 +94,7 @@ def create_app(
     through a temporary one that dies with the process. Its lifespan owns `runtime`, the trace writer and the spool: on
     shutdown traces are flushed and engine clients closed. `built` is called when pipelines have been built.
     """
-    service = Answerer(records, runtime, spec, redact, prices, spool)
+    service = Answerer(records, runtime, spec, redact, prices, spool, tools)
     ledger: Ledger = SteadyLedger(RedisLedger(redis_url), service.metrics.away.inc) if redis_url else OwnLedger()
     meter = Meter(ledger, spec.limits, spec.reserve_tokens, prices)
 
@@ -146,6 +150,13 @@ def _build(records: Records) -> ReleaseBuilder:
     return ReleaseBuilder(records, open_store(settings().store_url, settings().home), embedder, OpenAIEngine)
 
 
+def _tools(records: Records) -> Toolbox | None:
+    """The tools that the policy names."""
+    if "tools" not in policy().sections:
+        return None
+    return open_tools(policy().section("tools", ToolsSpec), policy().path.parent, records)
+
+
 def _spool(spec: GatewaySpec, port: int) -> Spool:
     """Where the traces of the gateway on this port are safe until they are in the records."""
     most = None if spec.trace_spool_mib is None else int(spec.trace_spool_mib * 2**20)
@@ -175,7 +186,15 @@ def serve(host: str, port: int) -> None:
     redis_url = settings().redis_url.get_secret_value()
     spool = _spool(spec, port)
     app = create_app(
-        records, Runtime(_build(records)), spec, redact, prices=prices, redis_url=redis_url, spool=spool, built=settle
+        records,
+        Runtime(_build(records)),
+        spec,
+        redact,
+        prices=prices,
+        redis_url=redis_url,
+        spool=spool,
+        tools=_tools(records),
+        built=settle,
     )
     run_app(app, spec, listener)
     records.close()

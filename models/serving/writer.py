@@ -198,6 +198,9 @@ class TraceWriter:
             trace[name] = self._text(trace[name])
         for passage in trace["passages"]:
             passage["text"], passage["title"] = self._text(passage["text"]), self._text(passage["title"])
+        for call in trace.tools:
+            call["arguments"] = {name: self._text(str(value)) for name, value in call["arguments"].items()}
+            call["detail"] = self._text(call["detail"])
 
     def _text(self, text: str) -> str:
         return self._redact(text).replace("\0", "")

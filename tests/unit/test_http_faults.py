@@ -14,7 +14,7 @@ from infra.records import Records
 from models.serving.entrance import deeper_than
 from models.serving.fake import FakeEngine
 from models.serving.protocol import HttpSpec
-from tests.live_gateway import QUESTION, SPEC, USER, WaitingEngine, behind_socket, make_app, open_records
+from tests.live_gateway import QUESTION, SPEC, USER, WaitingEngine, behind_socket, make_app, open_records, until_ready
 
 HTTP = HttpSpec(
     header_timeout_s=0.3, body_timeout_s=0.3, max_header_bytes=8192, max_connections=20, max_json_depth=16
@@ -145,7 +145,8 @@ async def test_a_client_that_leaves_ends_the_engines_work(records: Records, path
 async def test_a_deadline_ends_the_engines_work(records: Records) -> None:
     engine = WaitingEngine()
     async with behind_socket(make_app(records, engine), PATIENT) as port, calling(port) as client:
-        reply = await client.post("/v1/answers", json=QUESTION, headers=USER | {"x-sluice-deadline-ms": "200"})
+        await until_ready(client)
+        reply = await client.post("/v1/answers", json=QUESTION, headers=USER | {"x-sluice-deadline-ms": "1000"})
         wrong = await client.post("/v1/answers", json=QUESTION, headers=USER | {"x-sluice-deadline-ms": "-1"})
     assert engine.called_off.is_set()
     assert (reply.status_code, reply.json()["error"]["code"], wrong.status_code) == (504, "timeout", 422)

@@ -101,7 +101,12 @@ def test_what_a_flow_needs_must_be_there(tmp_path: Path, sample: dict[str, Any])
 
 
 def test_every_section_is_needed_by_a_flow_but_the_optional_ones() -> None:
-    assert {name for names in NEEDED.values() for name in names} == set(SECTIONS) - {"traffic", "index_need", "advice"}
+    assert {name for names in NEEDED.values() for name in names} == set(SECTIONS) - {
+        "traffic",
+        "index_need",
+        "advice",
+        "tools",
+    }
 
 
 @pytest.mark.parametrize(

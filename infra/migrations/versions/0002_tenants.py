@@ -1,4 +1,4 @@
-"""Tenants and limits of keys; who asked, what it cost and which engine, cache and tools an answer came from."""
+"""Tenants and limits of keys; who asked, what it cost, its engine, cache and tools; what tools do."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def _columns() -> dict[str, list[sa.Column[Any]]]:
 
 
 def upgrade() -> None:
-    """Add the columns."""
+    """Add the columns and tables."""
     for table, columns in _columns().items():
         for column in columns:
             op.add_column(table, column)
@@ -51,10 +51,33 @@ def upgrade() -> None:
         postgresql_where=sa.text("left_out IS true"),
     )
     op.create_index("feedback_exported", "feedback", ["exported", "id"], unique=False)
+    number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    op.create_table(
+        "proposals",
+        sa.Column("key", sa.String(length=64), primary_key=True),
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("caller", sa.String(length=64), nullable=False),
+        sa.Column("tool", sa.String(length=64), nullable=False),
+        sa.Column("arguments", sa.JSON(), nullable=False),
+        sa.Column("expires", sa.Float(), nullable=False),
+        sa.Column("result", sa.Text(), nullable=False),
+    )
+    op.create_table(
+        "tickets",
+        sa.Column("number", number, primary_key=True),
+        sa.Column("key", sa.String(length=64), nullable=False, unique=True),
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("caller", sa.String(length=64), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("created", sa.Float(), nullable=False),
+        sqlite_autoincrement=True,
+    )
 
 
 def downgrade() -> None:
     """Drop them."""
+    op.drop_table("tickets")
+    op.drop_table("proposals")
     op.drop_index("traces_caller", "traces")
     op.drop_index("feedback_exported", "feedback")
     op.drop_index("traces_left_out", "traces")
