@@ -24,6 +24,7 @@ from models.base import is_hub_id
 from models.cases import CaseSpec
 from models.quantizing.spec import QuantSpec
 from models.serving.answerer import GatewaySpec
+from models.serving.cache.spec import CacheSpec
 from models.serving.vllm import EngineSpec
 from models.tracing.spec import TraceSpec
 from models.training.data_spec import DataSpec
@@ -59,6 +60,7 @@ SECTIONS: dict[str, type[Spec]] = {
     "distillation_load": LoadSpec,
     "engine": EngineSpec,
     "gateway": GatewaySpec,
+    "cache": CacheSpec,
     "asking": AskSpec,
     "gate": GatePolicy,
     "canary": CanaryPolicy,
@@ -77,7 +79,7 @@ CORPUS = ("model", "corpus", "validation", "cases", "chunking", "embedding")
 INDEX = (*CORPUS, "index", "answering")
 TRAINING = (*INDEX, "guards", "training_data", "training", "forgetting")
 ENGINE = (*TRAINING, "engine", "asking", "cost", "quantization", "quantization_load")
-RELEASE = (*ENGINE, "gate", "canary", "gateway", "night")
+RELEASE = (*ENGINE, "gate", "canary", "gateway", "cache", "night")
 NEEDED: dict[str, tuple[str, ...]] = {
     "ingest": CORPUS,
     "index": INDEX,

@@ -72,7 +72,9 @@ def _places(settings: Settings, policy: Path) -> dict[str, str]:
 def _read_by_gateway(policy: Path) -> str:
     """Digest of the sections that the gateway reads when it starts: a change of them needs a new one."""
     sections = Policy(policy).sections
-    return text_digest(repr([sections.get(name) for name in ("gateway", "guards", "embedding", "cost", "tools")]))
+    return text_digest(
+        repr([sections.get(name) for name in ("gateway", "guards", "embedding", "cost", "cache", "tools")])
+    )
 
 
 def gateway(settings: Settings, policy: Path) -> ProcessSpec:

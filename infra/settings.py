@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     store: str = Field("", description="Artifact store: a folder or s3://bucket/prefix; empty = <home>/store")
     database: str = Field("", description="SQLAlchemy URL of the records; empty = SQLite under <home>")
     redis_url: SecretStr = Field(
-        SecretStr(""), description="Redis for limits that several gateways share; empty = none"
+        SecretStr(""), description="Redis for limits and cached answers that several gateways share; empty = none"
     )
     host: str = Field("127.0.0.1", description="Address every server of `sluice up` binds to")
     prefect_port: int = Field(4200, ge=1, le=65535)

@@ -166,8 +166,8 @@ class Answer(_Frozen):
     """answers: grounded in passages; chat: the model of the release behind the guards, without passages."""
     engine: str = ""
     """Pool and model that wrote it, as `pool:model`."""
-    cache: Literal["", "exact", "semantic"] = ""
-    """Which cache it came from."""
+    cache: Literal["", "exact", "semantic", "stale"] = ""
+    """Which cache it came from; stale: one that was too old, given because no engine answered."""
     cost: float = 0.0
     """What it cost, in the currency of the policy."""
     tools: tuple[ToolCall, ...] = ()

@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from pydantic import Field, ValidationError
@@ -103,6 +104,16 @@ class Trail:
             self.spans.append(Span(name=name, start_ns=start, end_ns=time.time_ns(), attributes=attributes))
 
 
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """What the input guards say of a question: as it is used from now on, whether it may be answered, and why."""
+
+    question: str
+    allowed: bool
+    events: tuple[GuardEvent, ...]
+    span: Span
+
+
 class Pipeline:
     """Answers questions as one release does. `model` is the release's name on the engine."""
 
@@ -142,17 +153,18 @@ class Pipeline:
         raise AssertionError("a stream ends with its answer")
 
     async def stream(
-        self, question: str, access: frozenset[str], trace_id: str | None = None
+        self, question: str, access: frozenset[str], trace_id: str | None = None, screened: Screened | None = None
     ) -> AsyncGenerator[str | Answer]:
         """The same as it comes: text that the guards have let go, then the whole answer. Closing it ends the work.
 
         What was yielded is the beginning of the answer's text, unless a guard ended the stream: the answer says so.
+        `screened` is what `screen` said of the question, where it was asked already.
         """
         begin, trail = time.perf_counter(), Trail()
-        with trail.step("guard_input") as note:
-            asked, allowed, events = self.guards.question(question)
-            trail.events += events
-            note["events"] = len(events)
+        screened = screened or self.screen(question)
+        asked, allowed = screened.question, screened.allowed
+        trail.spans.append(screened.span)
+        trail.events += screened.events
         verdict = Verdict(answer=self.prompt.refusal, cited=(), refused=True)
         found = Retrieved([])
         ranked: list[Chunk] = []
@@ -185,6 +197,14 @@ class Pipeline:
             spans=tuple(trail.spans),
             error=trail.error,
         )
+
+    def screen(self, question: str) -> Screened:
+        """What the input guards say of a question. Raises InputError for an empty or too long one."""
+        trail = Trail()
+        with trail.step("guard_input") as note:
+            asked, allowed, events = self.guards.question(question)
+            note["events"] = len(events)
+        return Screened(asked, allowed, tuple(events), trail.spans[0])
 
     async def close(self) -> None:
         """Close the engine's client."""

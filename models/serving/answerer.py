@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import Field
@@ -15,10 +16,14 @@ from infra.records import Records, Trace
 from infra.settings import Spec
 from infra.spool import Spool
 from models.answering.chat import Chat
-from models.answering.pipeline import Pipeline, new_trace_id
+from models.answering.pipeline import Pipeline, Screened, new_trace_id
 from models.answering.tools.port import ToolCaller
 from models.answering.tools.toolbox import Toolbox
 from models.serving.asks import Ask, Begun, Outcome
+from models.serving.cache.answers import AnswerCache
+from models.serving.cache.path import CachedPath
+from models.serving.cache.spec import CacheSpec
+from models.serving.cache.store import CacheStore, MemoryStore
 from models.serving.entrance import Admission, KeyedLocks, too_late
 from models.serving.limits import Limits
 from models.serving.protocol import HttpSpec
@@ -134,19 +139,23 @@ class Answerer:
         prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
         spool: Spool | None = None,
         tools: Toolbox | None = None,
+        cache: CacheSpec | None = None,
+        store: CacheStore | None = None,
     ) -> None:
         self.records = records
         self.runtime = runtime
         self.spec = spec
-        self.redact = redact
+        self.redact = lru_cache(maxsize=4096)(redact)  # the same passages come again and again
         self.prices = prices
         self.tools = tools
         self.draining = False
         """Set when the gateway is told to stop: it is not ready any more, and finishes what it has begun."""
         self.metrics = Metrics()
         self.routing = RoutingCache(records, spec.routing_max_age_s)
-        self.writer = TraceWriter(records, redact, spec.trace_queue, spool, self.metrics.lost.inc)
+        self.writer = TraceWriter(records, self.redact, spec.trace_queue, spool, self.metrics.lost.inc)
         self.admission = Admission(spec.max_in_flight, spec.max_queued, spec.retry_after_s)
+        kept = cache or CacheSpec()
+        self.cache = AnswerCache(kept, store or MemoryStore(kept), self.redact, self.metrics.registry)
         self._locks = KeyedLocks()
 
     async def ask(self, asked: Ask) -> Outcome:
@@ -164,8 +173,9 @@ class Answerer:
         routing = await self.routing.get()
         assignment = self.assigned(asked, routing)
         if not asked.request_key:
-            async for event in self._run(asked, routing, assignment):
-                yield event
+            async with aclosing(self._through_cache(asked, routing, assignment)) as events:
+                async for event in events:
+                    yield event
             return
         release = "" if asked.body_digest else assignment.release
         async with self._locks.hold(f"{asked.request_key}\0{release}"):
@@ -198,7 +208,28 @@ class Answerer:
             raise ApiError(422, "idempotency_key_reused", "This Idempotency-Key was used with another request.")
         return stored_answer(stored)
 
-    async def _run(self, asked: Ask, routing: Routing, assignment: Assignment) -> AsyncGenerator[Begun | str | Outcome]:
+    def _through_cache(
+        self, asked: Ask, routing: Routing, assignment: Assignment
+    ) -> AsyncGenerator[Begun | str | Outcome]:
+        """From the cache where it has the answer and may give it, else by asking the engine."""
+        pipeline = self.runtime.ready(assignment.release, routing.placements[assignment.release])
+        if pipeline is None or not self.cache.takes_part(asked) or self._fits_tools(pipeline, asked):
+            return self._run(asked, routing, assignment)
+        created = time.time()
+
+        def note(answer: Answer) -> None:
+            asked.usage.add(answer)
+            self._note(answer, to_row(answer, assignment, asked, created))
+
+        path = CachedPath(self.cache, pipeline, asked, assignment, note)
+        return path.stream(lambda screened: self._run(asked, routing, assignment, screened))
+
+    def _fits_tools(self, pipeline: Pipeline, asked: Ask) -> bool:
+        return self.tools is not None and self.tools.fits(asked.question, pipeline.spec.tools)
+
+    async def _run(
+        self, asked: Ask, routing: Routing, assignment: Assignment, screened: Screened | None = None
+    ) -> AsyncGenerator[Begun | str | Outcome]:
         """Answer now and hand the trace to the writer; a request that breaks counts as an error of its arm."""
         trace_id, created, begin = new_trace_id(), time.time(), time.perf_counter()
         failure, answer = "unexpected failure", None
@@ -208,7 +239,7 @@ class Answerer:
                 async with asyncio.timeout(min(asked.left_s, self.spec.request_timeout_s)):
                     pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])
                     asked.usage.begun = True
-                    async with aclosing(self._worked_on(pipeline, asked, trace_id)) as events:
+                    async with aclosing(self._worked_on(pipeline, asked, trace_id, screened)) as events:
                         async for event in events:
                             if isinstance(event, str):
                                 yield event
@@ -235,7 +266,9 @@ class Answerer:
         assert answer is not None, "answered or raised"
         yield Outcome(answer, assignment)
 
-    async def _worked_on(self, pipeline: Pipeline, asked: Ask, trace_id: str) -> AsyncGenerator[str | Answer]:
+    async def _worked_on(
+        self, pipeline: Pipeline, asked: Ask, trace_id: str, screened: Screened | None
+    ) -> AsyncGenerator[str | Answer]:
         """Text and answer: of a tool where the user's words ask for one, else of the release.
 
         Whether a tool is called is settled before anything is retrieved. A canary's replay calls none.
@@ -251,7 +284,7 @@ class Answerer:
         if asked.talk is not None:
             events = Chat(pipeline).stream(asked.talk, trace_id)
         else:
-            events = pipeline.stream(asked.question, access, trace_id)
+            events = pipeline.stream(asked.question, access, trace_id, screened)
         async with aclosing(events):
             async for event in events:
                 yield event

@@ -72,6 +72,8 @@ class Begun:
 
     assignment: Assignment
     trace_id: str
+    cache: str = ""
+    """What the look-up found: hit-exact, hit-semantic or miss; empty where there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +82,5 @@ class Outcome:
 
     answer: Answer
     assignment: Assignment
+    cache: str = ""
+    """See Begun."""

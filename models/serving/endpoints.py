@@ -165,8 +165,9 @@ async def _chat(body: ChatRequest, request: Request, headed: Asked) -> Response:
         release = body.model
     ask = headed.ask(body.question, body, session=body.user, release=release, talk=talk)
     if not body.stream:
-        answer = (await _waited(request, headed.service.ask(ask))).answer
-        return _json(chat_body(answer, body.model), headers(answer.release, answer.trace_id))
+        outcome = await _waited(request, headed.service.ask(ask))
+        answer = outcome.answer
+        return _json(chat_body(answer, body.model), headers(answer.release, answer.trace_id, outcome.cache))
     include_usage = body.stream_options is not None and body.stream_options.include_usage
     return await _streamed(request, headed.service.stream(ask), body.model, include_usage)
 
@@ -187,7 +188,7 @@ async def _streamed(request: Request, events: Events, model: str, include_usage:
     try:
         async with while_connected(request.receive):
             first = await anext(events)
-            begun = Begun(first.assignment, first.answer.trace_id) if isinstance(first, Outcome) else first
+            begun = Begun(first.assignment, first.answer.trace_id, first.cache) if isinstance(first, Outcome) else first
             if isinstance(first, Begun):
                 first = await anext(events)
     except BaseException:
@@ -195,7 +196,7 @@ async def _streamed(request: Request, events: Events, model: str, include_usage:
         raise
     assert isinstance(begun, Begun), "a stream begins with who answers"
     wire = ChatStream(model, begun.trace_id, include_usage)
-    return EventStream(_lines(first, events, wire), headers(begun.assignment.release, begun.trace_id))
+    return EventStream(_lines(first, events, wire), headers(begun.assignment.release, begun.trace_id, begun.cache))
 
 
 async def _lines(first: Begun | str | Outcome, events: Events, wire: ChatStream) -> AsyncGenerator[str]:
@@ -226,7 +227,7 @@ async def _answers(body: AnswerRequest, request: Request, headed: Asked) -> Resp
     """POST /v1/answers: a grounded answer with its sources."""
     outcome = await _waited(request, headed.service.ask(headed.ask(body.question, body, session=body.session)))
     answer = outcome.answer
-    return _json(answer_body(answer, outcome.assignment), headers(answer.release, answer.trace_id))
+    return _json(answer_body(answer, outcome.assignment), headers(answer.release, answer.trace_id, outcome.cache))
 
 
 async def _models(caller: Caller, service: Service) -> dict[str, Any]:

@@ -26,6 +26,9 @@ from models.answering.tools.open import open_tools
 from models.answering.tools.spec import ToolsSpec
 from models.answering.tools.toolbox import Toolbox
 from models.serving.answerer import Answerer, GatewaySpec
+from models.serving.cache.redis_store import RedisStore
+from models.serving.cache.spec import CacheSpec
+from models.serving.cache.store import MemoryStore
 from models.serving.endpoints import add_routes, handle_errors
 from models.serving.engine import OpenAIEngine
 from models.serving.entrance import Entrance
@@ -87,14 +90,18 @@ def create_app(
     spool: Spool | None = None,
     built: Callable[[], None] = lambda: None,
     tools: Toolbox | None = None,
+    cache: CacheSpec | None = None,
 ) -> FastAPI:
     """The gateway over its parts. `redact` takes personal data out of everything that is written down.
 
-    Limits of keys are counted in the Redis of `redis_url`, if there is one. Traces go through `spool`; without one,
-    through a temporary one that dies with the process. Its lifespan owns `runtime`, the trace writer and the spool: on
-    shutdown traces are flushed and engine clients closed. `built` is called when pipelines have been built.
+    Limits of keys are counted in the Redis of `redis_url`, if there is one, and the answers of the cache lie there, or
+    in this process; without `cache` none is kept. Traces go through `spool`; without one, through a temporary one that
+    dies with the process. Its lifespan owns `runtime`, the trace writer and the spool: on shutdown traces are flushed
+    and engine clients closed. `built` is called when pipelines have been built.
     """
-    service = Answerer(records, runtime, spec, redact, prices, spool, tools)
+    kept = cache or CacheSpec()
+    store = RedisStore(redis_url, kept) if redis_url else MemoryStore(kept)
+    service = Answerer(records, runtime, spec, redact, prices, spool, tools, kept, store)
     ledger: Ledger = SteadyLedger(RedisLedger(redis_url), service.metrics.away.inc) if redis_url else OwnLedger()
     meter = Meter(ledger, spec.limits, spec.reserve_tokens, prices)
 
@@ -105,6 +112,7 @@ def create_app(
         yield
         stop.set()
         await warming
+        await service.cache.close()
         await asyncio.to_thread(service.writer.close)
         await runtime.close()
         await ledger.close()
@@ -195,6 +203,7 @@ def serve(host: str, port: int) -> None:
         spool=spool,
         tools=_tools(records),
         built=settle,
+        cache=policy().section("cache", CacheSpec),
     )
     run_app(app, spec, listener)
     records.close()

@@ -88,6 +88,10 @@ class Runtime:
         """Whether a request to this release would find its pipeline ready."""
         return any(name == release for name, _, _ in self._pipelines)
 
+    def ready(self, release: str, placement: Placement) -> Pipeline | None:
+        """The release's pipeline, where it is built."""
+        return self._pipelines.get((release, placement.base_url, placement.model))
+
     async def pipeline(self, release: str, placement: Placement) -> Pipeline:
         """The release's pipeline, built in a thread when it is not there."""
         key = (release, placement.base_url, placement.model)

@@ -83,9 +83,9 @@ class ApiError(Exception):
         return named.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
 
 
-def headers(release: str, trace_id: str) -> dict[str, str]:
-    """Response headers that every answer carries."""
-    return {"X-Sluice-Release": release, "X-Sluice-Trace": trace_id}
+def headers(release: str, trace_id: str, cache: str = "") -> dict[str, str]:
+    """Response headers that every answer carries; `cache` where it was asked."""
+    return {"X-Sluice-Release": release, "X-Sluice-Trace": trace_id} | ({"X-Sluice-Cache": cache} if cache else {})
 
 
 def answer_body(answer: Answer, assignment: Assignment) -> dict[str, Any]:
