@@ -176,13 +176,16 @@ class TraceWriter:
         self._spooled.release()
 
     def _keep(self, traces: list[Row]) -> None:
-        for trace in traces:
-            self._clean(trace)
+        taken, failure = 0, SluiceError("the trace could not be written down")
         try:
+            for trace in traces:
+                self._clean(trace)
             taken = self._spool.append([_line(trace) for trace in traces])
-            failure: SluiceError = TryAgainError("the spool of traces is full")
+            failure = TryAgainError("the spool of traces is full")
         except SluiceError as error:
-            taken, failure = 0, error
+            failure = error
+        except Exception:
+            LOG.exception("a fault of the writer: the thread goes on, for it may not stop all others")
         with self._lock:
             self._safe.update(trace["trace_id"] for trace in traces[:taken] if trace["trace_id"] in self._waiting)
         refused = [trace["trace_id"] for trace in traces[taken:]]
@@ -198,7 +201,7 @@ class TraceWriter:
             trace[name] = self._text(trace[name])
         for passage in trace["passages"]:
             passage["text"], passage["title"] = self._text(passage["text"]), self._text(passage["title"])
-        for call in trace.tools:
+        for call in trace["tools"]:
             call["arguments"] = {name: self._text(str(value)) for name, value in call["arguments"].items()}
             call["detail"] = self._text(call["detail"])
 
