@@ -18,7 +18,7 @@ from models.serving.vllm import EngineSpec
 from tasks.measuring import AskSpec, ask_endpoint, ask_release, load_engine, score_answers
 from tasks.policy import StageResult
 
-REQUEST_PATH = ("indexes", "models/answering", "models/prompts.py", "models/serving/gateway.py")
+REQUEST_PATH = ("indexes", "models/answering", "models/prompts.py", "models/marks.py", "models/serving/gateway.py")
 """Code that shapes an answer: its version is part of every release."""
 
 

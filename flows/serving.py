@@ -26,4 +26,4 @@ def make_live(release: Release) -> None:
         return
     live = records()
     for digest, placement in deployer(policy().section("engine", EngineSpec)).ensure([release]).items():
-        live.place(digest, placement.base_url, placement.model)
+        live.place(digest, placement.base_url, placement.model, placement.rows)

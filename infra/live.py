@@ -1,6 +1,7 @@
 """What is live: registered releases, the aliases that name them, where engines serve them, and canaries."""
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select, update
@@ -130,9 +131,9 @@ class LiveRecords(Database):
         with self._reading() as session:
             return list(session.scalars(select(ReleaseRecord).order_by(ReleaseRecord.created.desc())))
 
-    def place(self, release: str, base_url: str, model: str) -> None:
-        """Say which engine serves `release`, and under which model name."""
-        row = {"base_url": base_url, "model": model, "updated": time.time()}
+    def place(self, release: str, base_url: str, model: str, pools: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Say which engine serves `release`, and under which model name; all of them (`pools`) where it has several."""
+        row = {"base_url": base_url, "model": model, "updated": time.time(), "pools": [dict(pool) for pool in pools]}
         statement = self._insert(Placement).values(release=release, **row)
         with self._writing() as session:
             session.execute(statement.on_conflict_do_update(index_elements=["release"], set_=row))

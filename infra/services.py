@@ -77,6 +77,11 @@ def _read_by_gateway(policy: Path) -> str:
     )
 
 
+def _longest_request_s(policy: Path) -> float:
+    """What a request that is in flight may still take when the gateway is told to stop."""
+    return float(Policy(policy).sections.get("gateway", {}).get("request_timeout_s", 20))
+
+
 def gateway(settings: Settings, policy: Path) -> ProcessSpec:
     """The gateway that callers and the canary's traffic use."""
     argv = [
@@ -95,7 +100,7 @@ def gateway(settings: Settings, policy: Path) -> ProcessSpec:
         port=settings.gateway_port,
         ready_url=f"{settings.gateway_address}/health",
         ready_timeout_s=180,
-        stop_grace_s=40,
+        stop_grace_s=_longest_request_s(policy) + 20,
         port_setting="SLUICE_GATEWAY_PORT",
         version=code_version("infra", "indexes", "models") + _read_by_gateway(policy),
     )

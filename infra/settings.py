@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     embedding_api_key: SecretStr = Field(SecretStr(""), description="Bearer token of `embedding.endpoint`")
     benchmark_api_key: SecretStr = Field(SecretStr(""), description="Bearer token of `benchmark.endpoint`")
     teacher_api_key: SecretStr = Field(SecretStr(""), description="Bearer token of `training_data.teacher.endpoint`")
+    hosted_api_key: SecretStr = Field(SecretStr(""), description="Bearer token of `gateway.hosted`")
     engine_kind: str = Field("", pattern="^(|vllm|transformers)$", description="Empty = vllm where .venv-engine has it")
     engine_python: Path = Field(ROOT / ".venv-engine/bin/python", description="Python of the environment with vLLM")
     disk_python: Path = Field(ROOT / ".venv-disk/bin/python", description="Python of the environment with DiskANN")

@@ -53,13 +53,17 @@ class ReleaseRecord(Base):
 
 
 class Placement(Base):
-    """The engine that serves a release: OpenAI base address and the model name to ask for."""
+    """The engine that serves a release: OpenAI base address and the model name to ask for.
+
+    `pools` are all of its engines, in the fields of `models.serving.pools.Place`, where there are more than that one.
+    """
 
     __tablename__ = "placements"
     release: Mapped[str] = mapped_column(Digest, primary_key=True)
     base_url: Mapped[str] = mapped_column(Text)
     model: Mapped[str] = mapped_column(Text)
     updated: Mapped[float] = mapped_column(Float)
+    pools: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default_factory=list)
 
 
 class Rollout(Base):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from infra.errors import InputError
 from infra.store import ArtifactRef, ArtifactStore, canonical_json, write_atomic
+from models.marks import above_mark, inert
 from models.types import Message
 
 KIND = "prompt"
@@ -79,8 +80,8 @@ DEFAULT = Prompt(
 
 
 def _fold(text: str) -> str:
-    """All white space runs as one space: a passage is one line."""
-    return " ".join(text.split())
+    """All white space runs as one space: a passage is one line. Nothing in it is a mark or a token of a template."""
+    return inert(" ".join(text.split()))
 
 
 def numbered(passages: Sequence[Source]) -> str:
@@ -113,14 +114,19 @@ def _messages(prompt: Prompt, user: str) -> list[Message]:
     return [Message(role="system", content=prompt.system), Message(role="user", content=user)]
 
 
-def render(prompt: Prompt, passages: Sequence[Source], question: str) -> list[Message]:
-    """Messages that ask `question` over `passages`."""
-    return _messages(prompt, prompt.user.format(passages=numbered(passages), question=_fold(question)))
+def shown(passages: Sequence[Source], key: str) -> str:
+    """The numbered passages above the mark that `key` makes: what stands there is data, never an order."""
+    return above_mark(numbered(passages), key)
 
 
-def render_support(prompt: Prompt, passages: Sequence[Source], claim: str) -> list[Message]:
+def render(prompt: Prompt, passages: Sequence[Source], question: str, key: str) -> list[Message]:
+    """Messages that ask `question` over `passages`, which stand above the mark of `key` (the request's trace id)."""
+    return _messages(prompt, prompt.user.format(passages=shown(passages, key), question=_fold(question)))
+
+
+def render_support(prompt: Prompt, passages: Sequence[Source], claim: str, key: str) -> list[Message]:
     """Messages that ask whether `passages` support `claim`; the model answers yes or no."""
-    return _messages(prompt, prompt.support.format(passages=numbered(passages), claim=_fold(claim)))
+    return _messages(prompt, prompt.support.format(passages=shown(passages, key), claim=_fold(claim)))
 
 
 def asked_in(prompt: Prompt, content: str) -> str:

@@ -39,7 +39,7 @@ from tasks.policy import StageResult, artifact_store, progress_logger, stage
 REPLIES, SPARE = "teacher.sqlite", 100_000
 """File in the state folder that keeps what teachers said, and how many replies that no run used it may hold."""
 
-PROMPTING = (*RETRIEVING, "models/answering", "models/prompts.py")
+PROMPTING = (*RETRIEVING, "models/answering", "models/prompts.py", "models/marks.py")
 """Source that decides what a prompt shows."""
 
 
@@ -47,7 +47,7 @@ def _sources(*names: str) -> tuple[str, ...]:
     return tuple(f"models/training/{name}.py" for name in names)
 
 
-BY_RULE = _sources("data", "evidence", "grammar", "patterns", "questions", "tables")
+BY_RULE = _sources("data", "evidence", "grammar", "patterns", "questions", "rows", "tables")
 """Source that decides what is made out of the corpus by rule."""
 
 

@@ -39,7 +39,7 @@ from tasks.policy import StageResult, artifact_store, progress_logger, stage
 
 LOADING = ("evaluation/load.py", "evaluation/loading", "tasks/loading.py")
 """Source that decides what a load measures."""
-REQUEST_PATH = (*RETRIEVING, "models/answering", "models/prompts.py")
+REQUEST_PATH = (*RETRIEVING, "models/answering", "models/prompts.py", "models/marks.py")
 HOURS = 3600.0
 
 

@@ -65,7 +65,14 @@ def load_of(load: ArtifactRef) -> LoadReport:
     return LoadReport.model_validate_json((artifact_store().open(load) / "load.json").read_text("utf-8"))
 
 
-ASKING = ("models/answering", "models/serving", "models/prompts.py", "indexes", "evaluation/asking.py")
+ASKING = (
+    "models/answering",
+    "models/serving",
+    "models/prompts.py",
+    "models/marks.py",
+    "indexes",
+    "evaluation/asking.py",
+)
 """Code that decides what is answered to a case."""
 
 
@@ -152,7 +159,7 @@ def prompts_of(release: Release, observations: ArtifactRef) -> list[LoadPrompt]:
     """The prompts behind kept answers, rebuilt from their passages."""
     prompt = load_prompt(release.prompt, artifact_store())
     rows = observations_of(observations)
-    return plain(render(prompt, row.answer.passages, row.case.question) for row in rows)
+    return plain(render(prompt, row.answer.passages, row.case.question, row.answer.trace_id) for row in rows)
 
 
 def kept_load(report: LoadReport) -> StageResult:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,8 @@ from tasks.corpus import TRAFFIC
 from tasks.measuring import cases_of, deployer, observations_of, scores_of
 from tasks.policy import StageResult, artifact_store, progress_logger, stage
 
+SEEN_S = 0.5
+"""The highest `gateway.routing_max_age_s`."""
 CanaryEnd = Literal["PROMOTED", "HELD", "ROLLED_BACK", "INCONCLUSIVE"]
 END: dict[str, CanaryEnd] = {
     "PROMOTE": "PROMOTED",
@@ -122,16 +125,25 @@ def serve(releases: list[Release], engine: EngineSpec, policy: Path) -> str:
     """Engines for the releases, their placements in the records, and the gateway up; the gateway's address."""
     live = records()
     for digest, placement in deployer(engine).ensure(releases).items():
-        live.place(digest, placement.base_url, placement.model)
+        live.place(digest, placement.base_url, placement.model, placement.rows)
     live.add_key(gateway_key(settings()), "local operator", "operator", ("public", "staff"))
     ProcessManager(settings().home).start(gateway(settings(), policy))
     return settings().gateway_address
 
 
 def retire_engines(engine: EngineSpec, candidate: Release) -> None:
-    """Stop engines that only measured: all but those of the candidate and of what production and previous name."""
-    live = records().pointers()
-    deployer(engine).retire({candidate.digest, *live.values()})
+    """Stop engines that only measured: all but those of the candidate and of what production and previous name.
+
+    Out of the gateways' pools first: a gateway has seen that after `SEEN_S`, and sends nothing any more.
+    """
+    live = records()
+    keep = {candidate.digest, *live.pointers().values()}
+    placed = [release for release in live.placements() if release not in keep]
+    for release in placed:
+        live.unplace(release)
+    if placed:
+        time.sleep(SEEN_S)
+    deployer(engine).retire(keep)
 
 
 def _outcomes(live: Records, rollout: str) -> list[Outcome]:

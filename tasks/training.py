@@ -58,7 +58,7 @@ def take_model(model: str, content: str) -> StageResult:
     )
 
 
-@stage("models/prompts.py")
+@stage("models/prompts.py", "models/marks.py")
 def take_prompt(prompt: Prompt) -> StageResult:
     """The prompt of the release as an artifact."""
     ref = store_prompt(prompt, artifact_store())

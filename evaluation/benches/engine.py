@@ -58,7 +58,7 @@ def case_prompts(cases: Sequence[Case]) -> list[LoadPrompt]:
         near = [usable[(number + step) % len(usable)] for step in range(PASSAGES)]
         texts = [" ".join(other.evidence) for other in near]
         shown = [Citation(number=at, document="", chunk="", title="", text=text) for at, text in enumerate(texts, 1)]
-        prompts.append(render(DEFAULT, shown, case.question))
+        prompts.append(render(DEFAULT, shown, case.question, case.id))
     return plain(prompts)
 
 

@@ -46,6 +46,8 @@ class Talk:
     tools: tuple[ClientTool, ...] = ()
     must_call: bool = False
     """One of the tools has to be called."""
+    is_streamed: bool = True
+    """Text is wanted as it comes; without it the guards look once, at all of it."""
 
 
 def call_schema(tools: Sequence[ClientTool], must_call: bool) -> dict[str, Any]:
@@ -125,7 +127,8 @@ class Chat:
             if call is not None:
                 verdict, finish = Verdict(answer="", cited=(), refused=False), "tool_calls"
             elif allowed:
-                guard = self._guards.output.plain(refusal, system=_system(messages), whole=talk.schema is not None)
+                whole = talk.schema is not None or not talk.is_streamed
+                guard = self._guards.output.plain(refusal, system=_system(messages), whole=whole)
                 async with aclosing(self._write(trail, talk, messages, spent)) as pieces:
                     async for piece in pieces:
                         if text := guard.push(piece):
@@ -158,6 +161,7 @@ class Chat:
             spans=tuple(trail.spans),
             error=trail.error,
             path="chat",
+            engine=spent.engine,
             tools=(call,) if call else (),
             finish_reason=finish,
         )

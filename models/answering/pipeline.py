@@ -160,7 +160,7 @@ class Pipeline:
         What was yielded is the beginning of the answer's text, unless a guard ended the stream: the answer says so.
         `screened` is what `screen` said of the question, where it was asked already.
         """
-        begin, trail = time.perf_counter(), Trail()
+        begin, trail, trace = time.perf_counter(), Trail(), trace_id or new_trace_id()
         screened = screened or self.screen(question)
         asked, allowed = screened.question, screened.allowed
         trail.spans.append(screened.span)
@@ -175,7 +175,7 @@ class Pipeline:
                 found = await self._retrieve(trail, asked, access)
                 ranked = [passage.chunk for passage in found.passages]
                 shown = self._choose(trail, asked, ranked)
-                completion = await self._generate(trail, asked, shown)
+                completion = await self._generate(trail, asked, shown, trace)
                 verdict = self._check(trail, completion, shown)
             except SluiceError:
                 verdict = Verdict(answer=self.guards.policy.fallback, cited=(), refused=False)
@@ -186,7 +186,7 @@ class Pipeline:
             citations=tuple(passages[number - 1] for number in verdict.cited),
             refused=verdict.refused,
             release=self.release,
-            trace_id=trace_id or new_trace_id(),
+            trace_id=trace,
             latency_ms=(time.perf_counter() - begin) * 1000,
             passages=passages,
             retrieved=tuple(chunk.document for chunk in ranked),
@@ -196,6 +196,7 @@ class Pipeline:
             cached_tokens=completion.cached_tokens if completion else 0,
             spans=tuple(trail.spans),
             error=trail.error,
+            engine=completion.engine if completion else "",
         )
 
     def screen(self, question: str) -> Screened:
@@ -229,9 +230,9 @@ class Pipeline:
             note["passages"] = len(shown)
         return shown
 
-    async def _generate(self, trail: Trail, question: str, shown: Sequence[Chunk]) -> Completion:
+    async def _generate(self, trail: Trail, question: str, shown: Sequence[Chunk], trace: str) -> Completion:
         with trail.step("prompt") as note:
-            messages = render(self.prompt, shown, question)
+            messages = render(self.prompt, shown, question, trace)
             note["prompt"] = f"{self.prompt.id}:{self.prompt.version}"
         with trail.step("generate") as note:
             spec = self.spec.generation

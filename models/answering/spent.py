@@ -14,6 +14,8 @@ class Spent:
     cached: int = 0
     finish: str = ""
     """Finish reason of the last answer."""
+    engine: str = ""
+    """Who wrote the last answer, as `pool:model`."""
 
     def add(self, done: Completion | Piece) -> None:
         """Count a whole answer, or the last pieces of one."""
@@ -21,3 +23,4 @@ class Spent:
         self.completion += done.completion_tokens
         self.cached += done.cached_tokens
         self.finish = done.finish_reason or self.finish
+        self.engine = done.engine or self.engine

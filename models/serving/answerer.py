@@ -1,6 +1,7 @@
 """From a question at the gateway to its answer: assignment, admission, pipeline, trace; a request key only once."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -11,28 +12,32 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import Field
 
 from infra.cost import TokenPrices
-from infra.errors import InputError, SluiceError
+from infra.errors import InputError, SluiceError, TryAgainError
 from infra.records import Records, Trace
 from infra.settings import Spec
 from infra.spool import Spool
-from models.answering.chat import Chat
 from models.answering.pipeline import Pipeline, Screened, new_trace_id
 from models.answering.tools.port import ToolCaller
 from models.answering.tools.toolbox import Toolbox
+from models.answering.work import worked_on
 from models.serving.asks import Ask, Begun, Outcome
+from models.serving.breaker import BreakerSpec
 from models.serving.cache.answers import AnswerCache
 from models.serving.cache.path import CachedPath
 from models.serving.cache.spec import CacheSpec
 from models.serving.cache.store import CacheStore, MemoryStore
 from models.serving.entrance import Admission, KeyedLocks, too_late
+from models.serving.fallback import DEADLINE
 from models.serving.limits import Limits
 from models.serving.protocol import HttpSpec
+from models.serving.routes import HostedSpec
 from models.serving.runtime import Runtime
 from models.serving.traffic import Assignment, Routing, RoutingCache, assign, forced
 from models.serving.wire import ApiError
 from models.serving.writer import Redact, Row, TraceWriter, to_row
 from models.types import Answer, Citation, GuardEvent, ToolCall
 
+LOG = logging.getLogger("sluice.gateway")
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -64,6 +69,12 @@ class GatewaySpec(Spec):
     """Texts in one request for embeddings; 2,048 is OpenAI's own bound."""
     http: HttpSpec = HttpSpec()
     """What a connection may do."""
+    stop_notice_s: float = Field(0, ge=0, le=600)
+    """How long a gateway that is told to stop still answers that it is not ready, for load balancers to see it."""
+    breaker: BreakerSpec | None = None
+    """When a failing engine is left alone; null: never."""
+    hosted: HostedSpec | None = None
+    """The model that is asked when no own engine answers; null: none, and the policy's fallback text is given."""
 
 
 class Metrics:
@@ -93,6 +104,7 @@ class Metrics:
         self.answers.labels(arm, outcome).inc()
         self.latency.labels(arm).observe(answer.latency_ms / 1000)
         self.tokens.labels("prompt").inc(answer.prompt_tokens)
+        self.tokens.labels("prompt_cached").inc(answer.cached_tokens)
         self.tokens.labels("completion").inc(answer.completion_tokens)
         for event in answer.guards:
             self.guards.labels(event.stage, event.guard, event.action).inc()
@@ -158,6 +170,11 @@ class Answerer:
         self.cache = AnswerCache(kept, store or MemoryStore(kept), self.redact, self.metrics.registry)
         self._locks = KeyedLocks()
 
+    def drain(self) -> None:
+        """Begin nothing any more; what has begun goes on."""
+        LOG.info("told to stop: %d requests are in flight", self.admission.inside)
+        self.draining = True
+
     async def ask(self, asked: Ask) -> Outcome:
         """The answer to a request. Raises: ApiError as the client shall read it."""
         async for event in self.stream(asked):
@@ -204,8 +221,8 @@ class Answerer:
             stored = await asyncio.to_thread(self.records.answered, asked.request_key, release)
             if stored is None or stored.trace_id == made.answer.trace_id:
                 return made
-        if stored.body_digest != asked.body_digest:
-            raise ApiError(422, "idempotency_key_reused", "This Idempotency-Key was used with another request.")
+        if (stored.tenant, stored.body_digest) != (asked.caller.tenant, asked.body_digest):
+            raise ApiError(422, "idempotency_key_reused", "This key of a request was used with another request.")
         return stored_answer(stored)
 
     def _through_cache(
@@ -232,9 +249,10 @@ class Answerer:
     ) -> AsyncGenerator[Begun | str | Outcome]:
         """Answer now and hand the trace to the writer; a request that breaks counts as an error of its arm."""
         trace_id, created, begin = new_trace_id(), time.time(), time.perf_counter()
-        failure, answer = "unexpected failure", None
+        failure, answer, sent = "unexpected failure", None, False
         async with self.admission.place(asked.left_s):
             yield Begun(assignment, trace_id)
+            DEADLINE.set(asked.deadline)
             try:
                 async with asyncio.timeout(min(asked.left_s, self.spec.request_timeout_s)):
                     pipeline = await self.runtime.pipeline(assignment.release, routing.placements[assignment.release])
@@ -242,9 +260,10 @@ class Answerer:
                     async with aclosing(self._worked_on(pipeline, asked, trace_id, screened)) as events:
                         async for event in events:
                             if isinstance(event, str):
+                                sent = True
                                 yield event
                             else:
-                                answer = self._priced(event)
+                                answer = await self._ended(event, asked, assignment, sent)
             except InputError as error:
                 failure, asked.usage.begun = "", False
                 field = "question" if asked.talk is None else "messages"
@@ -252,6 +271,9 @@ class Answerer:
             except TimeoutError as error:
                 failure = "timeout"
                 raise too_late() from error
+            except TryAgainError as error:
+                failure = str(error)
+                raise
             except (asyncio.CancelledError, GeneratorExit):
                 failure = "the client left"
                 raise
@@ -260,34 +282,29 @@ class Answerer:
                     asked.usage.add(answer)
                 elif failure:
                     latency_ms = (time.perf_counter() - begin) * 1000
-                    answer = self._failed(asked.question, assignment, trace_id, latency_ms, failure)
+                    answer = self._failed(asked, assignment, trace_id, latency_ms, failure)
                 if answer is not None:
                     self._note(answer, to_row(answer, assignment, asked, created))
         assert answer is not None, "answered or raised"
         yield Outcome(answer, assignment)
 
-    async def _worked_on(
+    def _worked_on(
         self, pipeline: Pipeline, asked: Ask, trace_id: str, screened: Screened | None
     ) -> AsyncGenerator[str | Answer]:
-        """Text and answer: of a tool where the user's words ask for one, else of the release.
+        """Text and answer."""
+        caller = ToolCaller(asked.caller.digest, asked.caller.tenant, frozenset(asked.caller.access))
+        tools = self._tools_for(asked)
+        return worked_on(pipeline, asked.question, caller, trace_id, talk=asked.talk, tools=tools, screened=screened)
 
-        Whether a tool is called is settled before anything is retrieved. A canary's replay calls none.
-        """
-        access, allowed = frozenset(asked.caller.access), pipeline.spec.tools
+    def _tools_for(self, asked: Ask) -> Toolbox | None:
+        """The tools that a request may call. A canary's replay calls none."""
         is_replay = bool(asked.request_key) and not asked.body_digest
-        if self.tools is not None and not is_replay and self.tools.fits(asked.question, allowed):
-            caller = ToolCaller(asked.caller.digest, asked.caller.tenant, access)
-            path = "answers" if asked.talk is None else "chat"
-            if (done := await self.tools.answer(pipeline, asked.question, caller, trace_id, path)) is not None:
-                yield done
-                return
-        if asked.talk is not None:
-            events = Chat(pipeline).stream(asked.talk, trace_id)
-        else:
-            events = pipeline.stream(asked.question, access, trace_id, screened)
-        async with aclosing(events):
-            async for event in events:
-                yield event
+        return None if is_replay else self.tools
+
+    async def _ended(self, answer: Answer, asked: Ask, assignment: Assignment, sent: bool) -> Answer:
+        """The answer with its cost; where a part failed and nothing was sent, with what the cache still has."""
+        priced = self._priced(answer)
+        return await self.cache.instead(asked, assignment, priced) if answer.error and not sent else priced
 
     def _priced(self, answer: Answer) -> Answer:
         """The answer with its cost."""
@@ -295,10 +312,10 @@ class Answerer:
         return answer.model_copy(update={"cost": cost}) if cost else answer
 
     @staticmethod
-    def _failed(question: str, assignment: Assignment, trace_id: str, latency_ms: float, error: str) -> Answer:
+    def _failed(asked: Ask, assignment: Assignment, trace_id: str, latency_ms: float, error: str) -> Answer:
         return Answer(
-            question=question, answer="", citations=(), refused=False, release=assignment.release,
-            trace_id=trace_id, latency_ms=latency_ms, error=error,
+            question=asked.question, answer="", citations=(), refused=False, release=assignment.release,
+            trace_id=trace_id, latency_ms=latency_ms, error=error, path="answers" if asked.talk is None else "chat",
         )  # fmt: skip
 
     def _note(self, answer: Answer, trace: Row) -> None:

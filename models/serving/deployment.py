@@ -5,6 +5,7 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,6 +23,7 @@ from models.serving.control import (
     unload_adapter,
 )
 from models.serving.local import local_process
+from models.serving.pools import MAIN, Place, PoolSpec, bound
 from models.serving.vllm import EngineSpec, adapter_rank, vllm_build, vllm_process
 
 LOG = logging.getLogger("sluice.engine")
@@ -32,23 +34,41 @@ TRIAL = "trial-"
 
 
 class Placement(BaseModel):
-    """Where a release's model answers: server root (without /v1) and the model name to ask for."""
+    """Where a release's model answers: server root (without /v1) and the model name to ask for.
+
+    `pools` are all of its engines, that one among them, where it has several.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     base_url: str
     model: str
+    pools: tuple[Place, ...] = ()
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Every engine of the release."""
+        return self.pools or (Place(base_url=self.base_url, model=self.model),)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """`pools` as the records keep them."""
+        return [place.model_dump() for place in self.pools]
 
 
 class _Placed(BaseModel):
-    """A placement as kept on disk, with the process that holds it."""
+    """A placement as kept on disk, with the processes that hold it."""
 
-    engine: str
+    engines: tuple[str, ...]
     placement: Placement
 
 
 class _Placements(BaseModel):
     releases: dict[str, _Placed] = {}
+
+
+def _is_adapter(place: Place) -> bool:
+    return place.model.startswith("adapter-")
 
 
 class Deployer:
@@ -81,12 +101,7 @@ class Deployer:
         with self._lock():
             placed = self._load()
             for release in releases:
-                engine = self._engine(release.model)
-                url = self._url(engine.port)
-                model = self._serve(url, release.model)
-                placed.releases[release.digest] = _Placed(
-                    engine=engine.name, placement=Placement(base_url=url, model=model)
-                )
+                placed.releases[release.digest] = self._placed(release)
             self._save(placed)
             return {release.digest: placed.releases[release.digest].placement for release in releases}
 
@@ -100,21 +115,23 @@ class Deployer:
         with self._lock():
             placed = self._load()
             kept = {digest: entry for digest, entry in placed.releases.items() if digest in keep}
-            engines = {entry.engine for entry in kept.values()}
+            engines = {name for entry in kept.values() for name in entry.engines}
             stopped = [status.name for status in self.manager.status() if status.name.startswith(ENGINE)]
             stopped = [name for name in stopped if name not in engines]
             for name in stopped:
                 self._drain_and_stop(name)
-            models = {entry.placement for entry in kept.values()}
+            models = {(place.base_url, place.model) for entry in kept.values() for place in entry.placement.places}
             for entry in placed.releases.values():
-                if entry.engine in engines and entry.placement not in models and self._is_adapter(entry.placement):
-                    unload_adapter(entry.placement.base_url, entry.placement.model)
+                for name, place in zip(entry.engines, entry.placement.places, strict=True):
+                    if name in engines and (place.base_url, place.model) not in models and _is_adapter(place):
+                        unload_adapter(place.base_url, place.model)
             self._save(_Placements(releases=kept))
         return stopped
 
     def log(self, model: ModelPart) -> str:
         """What the newest engine of a model's base has written; empty where none was started here."""
-        path = self.manager.logs / f"{ENGINE}{model.base.digest[:12]}.log"
+        pool = f"-{self.spec.pools[0].name}-0" if self.spec.pools else ""
+        path = self.manager.logs / f"{ENGINE}{model.base.digest[:12]}{pool}.log"
         return path.read_text("utf-8", errors="replace") if path.is_file() else ""
 
     @contextmanager
@@ -147,15 +164,39 @@ class Deployer:
         build = vllm_process if kind == "vllm" else local_process
         return build(spec, folder, port, self.settings, adapters, name=name, model=model)
 
-    def _engine(self, model: ModelPart) -> Running:
-        """The running engine of a model's base, started where needed."""
+    def _placed(self, release: Release) -> _Placed:
+        """Every engine of a release, started where needed, with its model on it."""
+        names, places = [], []
+        for pool in self.spec.pools or (PoolSpec(name=MAIN),):
+            for number in range(pool.replicas):
+                engine = self._engine(release.model, pool, number)
+                url = self._url(engine.port)
+                names.append(engine.name)
+                places.append(
+                    Place(
+                        pool=pool.name,
+                        base_url=url,
+                        model=self._serve(url, release.model),
+                        max_prompt_tokens=pool.max_prompt_tokens,
+                    )
+                )
+        widest = max(places, key=bound)
+        several = tuple(places) if len(places) > 1 else ()
+        placement = Placement(base_url=widest.base_url, model=widest.model, pools=several)
+        return _Placed(engines=tuple(names), placement=placement)
+
+    def _engine(self, model: ModelPart, pool: PoolSpec, number: int) -> Running:
+        """The running engine of a model's base, started where needed: this one of its pool."""
         kind = self.kind_for(self.store.open(model.adapter) if model.adapter else None)
         name = f"{ENGINE}{model.base.digest[:12]}"
+        if self.spec.pools:
+            name = f"{name}-{pool.name}-{number}"
         if kind != self.kind:
             name = f"{name}-{kind}"
             LOG.warning("%s: %s has no prefix tuning, this release is served by %s", name, self.kind, kind)
         holds_adapters = model.precision == "bf16"
-        spec = self.spec if holds_adapters else self.spec.model_copy(update={"lora": None})
+        spec = self.spec.of(pool)
+        spec = spec if holds_adapters else spec.model_copy(update={"lora": None})
         process = self._process(
             spec, self.store.open(model.base), self._port(name), {}, name, self._base_name(model), kind
         )
@@ -226,10 +267,6 @@ class Deployer:
     def _adapter_name(model: ModelPart) -> str:
         assert model.adapter is not None, "asked for the adapter name of a model without one"
         return f"adapter-{model.adapter.digest[:12]}"
-
-    @staticmethod
-    def _is_adapter(placement: Placement) -> bool:
-        return placement.model.startswith("adapter-")
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

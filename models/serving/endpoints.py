@@ -46,8 +46,7 @@ CLIENT_LEFT = 499
 Events = AsyncGenerator[Begun | str | Outcome]
 
 
-# What FastAPI asks for each request is `async`: plain functions it would call in a thread, which costs more than all
-# that they do.
+# What a request depends on is found by coroutines: the framework runs plain functions in a thread each.
 
 
 async def _caller(request: Request) -> ApiKey:
@@ -156,7 +155,7 @@ async def _chat(body: ChatRequest, request: Request, headed: Asked) -> Response:
     release, talk = "", None
     if body.model == CHAT:
         try:
-            talk = body.talk()
+            talk = body.talk(is_streamed=body.stream)
         except InputError as error:
             raise ApiError(422, "invalid_request", str(error), param=str(error).partition(":")[0]) from error
     elif body.model != MODEL:
@@ -207,6 +206,8 @@ async def _lines(first: Begun | str | Outcome, events: Events, wire: ChatStream)
                 yield "".join(wire.lines(event))
         except ApiError as error:
             yield wire.failed(error)
+        except TryAgainError:
+            yield wire.failed(ApiError(502, "engine_failed", "The model broke off: the text so far is not whole."))
 
 
 async def _embeddings(body: EmbeddingRequest, request: Request, headed: Asked) -> Response:

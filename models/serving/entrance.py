@@ -39,14 +39,18 @@ class Entrance:
         max_body_bytes: int,
         max_depth: int | None = None,
         refused: Callable[[str], None] = lambda code: None,
+        is_stopping: Callable[[], bool] = lambda: False,
+        retry_after_s: int = 1,
     ) -> None:
-        """`refused` is told the code of every request that is sent away here."""
+        """`refused` is told the code of every request that is sent away here; all are while `is_stopping`."""
         self._app = app
         self._find_caller = find_caller
         self._meter = meter
         self._max_body_bytes = max_body_bytes
         self._max_depth = max_depth
         self._refused = refused
+        self._is_stopping = is_stopping
+        self._retry_after_s = retry_after_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -68,6 +72,9 @@ class Entrance:
 
     async def _admit(self, scope: Scope, receive: Receive) -> tuple[bytes, Spending]:
         headers, path = Headers(scope=scope), scope["path"]
+        if path.startswith("/v1/") and self._is_stopping():
+            message = "This gateway is being stopped; try again."
+            raise ApiError(503, "stopping", message, retry_after=self._retry_after_s)
         caller = await self._caller(headers) if path.startswith("/v1/") else None
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._max_body_bytes:

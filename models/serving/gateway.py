@@ -6,11 +6,12 @@ import gc
 import logging
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 
 from fastapi import FastAPI
+from prometheus_client.registry import Collector
 
 from indexes.types import Embedder
 from infra.cost import CostSpec, TokenPrices
@@ -30,7 +31,6 @@ from models.serving.cache.redis_store import RedisStore
 from models.serving.cache.spec import CacheSpec
 from models.serving.cache.store import MemoryStore
 from models.serving.endpoints import add_routes, handle_errors
-from models.serving.engine import OpenAIEngine
 from models.serving.entrance import Entrance
 from models.serving.keys import caller as caller_of
 from models.serving.limits import Ledger, OwnLedger
@@ -40,6 +40,7 @@ from models.serving.pages import add_pages
 from models.serving.protocol import limited
 from models.serving.redis_ledger import RedisLedger, SteadyLedger
 from models.serving.response_headers import ResponseHeaders
+from models.serving.routes import Engines
 from models.serving.runtime import ReleaseBuilder, Runtime
 from models.serving.writer import Redact
 
@@ -91,17 +92,20 @@ def create_app(
     built: Callable[[], None] = lambda: None,
     tools: Toolbox | None = None,
     cache: CacheSpec | None = None,
+    collectors: Sequence[Collector] = (),
 ) -> FastAPI:
     """The gateway over its parts. `redact` takes personal data out of everything that is written down.
 
     Limits of keys are counted in the Redis of `redis_url`, if there is one, and the answers of the cache lie there, or
     in this process; without `cache` none is kept. Traces go through `spool`; without one, through a temporary one that
-    dies with the process. Its lifespan owns `runtime`, the trace writer and the spool: on shutdown traces are flushed
-    and engine clients closed. `built` is called when pipelines have been built.
+    dies with the process. `collectors` are metrics that others keep. Its lifespan owns `runtime`, the trace writer and
+    the spool: on shutdown traces are flushed and engine clients closed. `built` is called when pipelines were built.
     """
     kept = cache or CacheSpec()
     store = RedisStore(redis_url, kept) if redis_url else MemoryStore(kept)
     service = Answerer(records, runtime, spec, redact, prices, spool, tools, kept, store)
+    for collector in collectors:
+        service.metrics.registry.register(collector)
     ledger: Ledger = SteadyLedger(RedisLedger(redis_url), service.metrics.away.inc) if redis_url else OwnLedger()
     meter = Meter(ledger, spec.limits, spec.reserve_tokens, prices)
 
@@ -135,6 +139,8 @@ def create_app(
         max_body_bytes=spec.max_body_bytes,
         max_depth=spec.http.max_json_depth,
         refused=lambda code: service.metrics.errors.labels(code).inc(),
+        is_stopping=lambda: service.draining,
+        retry_after_s=spec.retry_after_s,
     )
     app.add_middleware(ResponseHeaders)
     handle_errors(app, service)
@@ -144,7 +150,7 @@ def create_app(
     return app
 
 
-def _build(records: Records) -> ReleaseBuilder:
+def _build(records: Records, engines: Engines) -> ReleaseBuilder:
     """The builder over this machine's store, embedders and engines."""
     from indexes.embedder import EmbedSpec, open_embedder
     from infra.s3 import open_store
@@ -155,7 +161,7 @@ def _build(records: Records) -> ReleaseBuilder:
     def embedder(spec: AnswerSpec) -> Embedder:
         return cached(spec.embedding or default)
 
-    return ReleaseBuilder(records, open_store(settings().store_url, settings().home), embedder, OpenAIEngine)
+    return ReleaseBuilder(records, open_store(settings().store_url, settings().home), embedder, engines)
 
 
 def _tools(records: Records) -> Toolbox | None:
@@ -193,9 +199,10 @@ def serve(host: str, port: int) -> None:
     prices = policy().section("cost", CostSpec).tokens if "cost" in policy().sections else TokenPrices()
     redis_url = settings().redis_url.get_secret_value()
     spool = _spool(spec, port)
+    engines = Engines(spec=spec.breaker, hosted=spec.hosted, key=settings().hosted_api_key.get_secret_value())
     app = create_app(
         records,
-        Runtime(_build(records)),
+        Runtime(_build(records, engines)),
         spec,
         redact,
         prices=prices,
@@ -203,6 +210,7 @@ def serve(host: str, port: int) -> None:
         spool=spool,
         tools=_tools(records),
         built=settle,
+        collectors=[engines],
         cache=policy().section("cache", CacheSpec),
     )
     run_app(app, spec, listener)
@@ -216,20 +224,23 @@ def settle() -> None:
 
 
 def run_app(app: FastAPI, spec: GatewaySpec, listener: socket.socket) -> None:
-    """Serve an app on a bound socket until SIGTERM or SIGINT."""
+    """Serve an app on a bound socket until SIGTERM or SIGINT, then drain it. Its lifespan ends with that."""
     import uvicorn
 
+    from models.serving.draining import DrainingServer
+
+    service: Answerer = app.state.answerer
     sys.setswitchinterval(THREAD_TURN_S)
-    drain = int(spec.request_timeout_s) + 1
     config = uvicorn.Config(
         app,
         http=limited(spec.http),
         log_config=None,
         log_level="warning",
-        timeout_graceful_shutdown=drain,
+        timeout_graceful_shutdown=1,
         access_log=False,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    server = DrainingServer(config, service.drain, notice_s=spec.stop_notice_s, longest_s=spec.request_timeout_s + 1)
+    server.run(sockets=[listener])
 
 
 def main() -> int:

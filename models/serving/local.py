@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
-from infra.errors import InputError
+from infra.errors import InputError, SetupError
 from infra.processes import ProcessSpec
 from infra.settings import Settings
 from infra.store import canonical_json, code_version
@@ -180,6 +180,10 @@ def local_process(
 ) -> ProcessSpec:
     """The same as `vllm_process`, for the transformers engine. Raises: SetupError, InputError as there."""
     check_weights(model_folder, "*.safetensors")
+    if spec.beyond_transformers:
+        raise SetupError(
+            f"engine.{spec.beyond_transformers[0]}: this is the transformers engine; serve with vLLM for it"
+        )
     argv = [sys.executable, "-m", "models.serving.local", "--model", str(model_folder.resolve()), "--name", model]
     argv += ["--host", settings.host, "--port", str(port)]
     argv += ["--dtype", "bfloat16" if spec.dtype == "auto" else spec.dtype]

@@ -14,16 +14,13 @@ from infra.records import Placement, Records
 from infra.store import ArtifactStore
 from models.answering.pipeline import AnswerSpec, Pipeline, build_pipeline, spec_of
 from models.release import Release
-from models.types import Engine
+from models.serving.pools import prompt_counter
+from models.serving.routes import Engines, places_of
 
 KEPT = 6
 """Pipelines kept in memory; the one that was used longest ago goes first."""
 
 OpenEmbedder = Callable[[AnswerSpec], Embedder]
-OpenEngine = Callable[[str, float], Engine]
-"""(server root, timeout in seconds) → engine."""
-
-
 Builder = Callable[[str, Placement], Pipeline]
 """(release digest, placement) → pipeline; called in a thread, because loading an index takes seconds."""
 
@@ -45,15 +42,12 @@ def load_release(records: Records, digest: str) -> Release:
 class ReleaseBuilder:
     """Builds pipelines from records and store; one engine client an address, one retriever an index and spec."""
 
-    def __init__(
-        self, records: Records, store: ArtifactStore, open_embedder: OpenEmbedder, open_engine: OpenEngine
-    ) -> None:
+    def __init__(self, records: Records, store: ArtifactStore, open_embedder: OpenEmbedder, engines: Engines) -> None:
         self._records = records
         self._store = store
         self._open_embedder = open_embedder
-        self._open_engine = open_engine
+        self._engines = engines
         self._retrievers: dict[str, Retriever] = {}
-        self._engines: dict[tuple[str, float], Engine] = {}
 
     def __call__(self, release: str, placement: Placement) -> Pipeline:
         """The pipeline of a registered release: see Builder."""
@@ -63,17 +57,21 @@ class ReleaseBuilder:
         name = f"{bundle.index.digest} {embedder.version} {spec.search.model_dump_json()}"
         if name not in self._retrievers:
             self._retrievers[name] = load_index(self._store.open(bundle.index), embedder, spec.search)
-        address = (placement.base_url, spec.generation.timeout_s)
-        if address not in self._engines:
-            self._engines[address] = self._open_engine(*address)
+        places = places_of(placement)
+        count = prompt_counter(self._store.open(bundle.model.base)) if len(places) > 1 else None
         return build_pipeline(
             bundle,
             self._store,
             embedder,
             placement,
             retriever=self._retrievers[name],
-            engine=self._engines[address],
+            engine=self._engines.chain(places, spec.generation.timeout_s, count),
         )
+
+
+def _key(release: str, placement: Placement) -> tuple[str, str]:
+    """A release where it is placed now: all of it, so that a pool that comes or goes makes another pipeline."""
+    return release, f"{placement.base_url} {placement.model} {placement.pools}"
 
 
 class Runtime:
@@ -82,19 +80,19 @@ class Runtime:
     def __init__(self, build: Builder) -> None:
         self._build = build
         self._lock = asyncio.Lock()
-        self._pipelines: OrderedDict[tuple[str, str, str], Pipeline] = OrderedDict()
+        self._pipelines: OrderedDict[tuple[str, str], Pipeline] = OrderedDict()
 
     def loaded(self, release: str) -> bool:
         """Whether a request to this release would find its pipeline ready."""
-        return any(name == release for name, _, _ in self._pipelines)
+        return any(name == release for name, _ in self._pipelines)
 
     def ready(self, release: str, placement: Placement) -> Pipeline | None:
         """The release's pipeline, where it is built."""
-        return self._pipelines.get((release, placement.base_url, placement.model))
+        return self._pipelines.get(_key(release, placement))
 
     async def pipeline(self, release: str, placement: Placement) -> Pipeline:
         """The release's pipeline, built in a thread when it is not there."""
-        key = (release, placement.base_url, placement.model)
+        key = _key(release, placement)
         if key not in self._pipelines:
             async with self._lock:
                 if key not in self._pipelines:
@@ -103,7 +101,7 @@ class Runtime:
         self._pipelines.move_to_end(key)
         return self._pipelines[key]
 
-    def _forget(self, release: str, newest: tuple[str, str, str]) -> None:
+    def _forget(self, release: str, newest: tuple[str, str]) -> None:
         """Drop the same release on an engine it has left, and what was used longest ago."""
         for key in [key for key in self._pipelines if key[0] == release and key != newest]:
             del self._pipelines[key]

@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from infra.errors import SetupError
 from infra.processes import ProcessSpec
 from infra.settings import Settings, Spec
 from infra.store import file_digest
 from models.serving.control import adapter_config, check_weights
+from models.serving.engine_options import EngineOptions, option_arguments
+from models.serving.pools import SMALL, PoolSpec
 
 Rank = Literal[8, 16, 32, 64, 128, 256]
 Build = Literal["", "cpu", "gpu"]
@@ -28,7 +30,7 @@ class LoraSpec(Spec):
     """Different adapters in one batch."""
 
 
-class EngineSpec(Spec):
+class EngineSpec(EngineOptions):
     """How an engine is started; section `engine` of the policy file."""
 
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "bfloat16"
@@ -45,6 +47,21 @@ class EngineSpec(Spec):
     """Adapters; null where none will be served."""
     drain_s: float = Field(30, gt=0, le=3600)
     """Seconds that requests in flight get when an engine is retired."""
+    pools: tuple[PoolSpec, ...] = ()
+    """Engines of each release, for short and long prompts or several alike; none named: one engine."""
+
+    @field_validator("pools")
+    @classmethod
+    def _named_once(cls, pools: tuple[PoolSpec, ...]) -> tuple[PoolSpec, ...]:
+        names = [pool.name for pool in pools]
+        if len(set(names)) < len(names) or SMALL in names:
+            raise ValueError(f"two pools have one name, or one is called {SMALL!r}, which the small model has")
+        return pools
+
+    def of(self, pool: PoolSpec) -> "EngineSpec":
+        """The spec of one engine of a pool."""
+        own = {name: getattr(pool, name) for name in ("max_model_len", "kv_cache_gib", "max_num_seqs")}
+        return self.model_copy(update={name: value for name, value in own.items() if value is not None} | {"pools": ()})
 
 
 def vllm_build(settings: Settings) -> Build:
@@ -115,6 +132,7 @@ def vllm_process(
     argv += ["--shutdown-timeout", str(int(spec.drain_s)), "--enable-prompt-tokens-details"]
     argv += ["--disable-uvicorn-access-log"]
     argv += ["--enforce-eager"] if spec.enforce_eager else []
+    argv += option_arguments(spec, build)
     argv += _lora_arguments(spec.lora, adapters or {})
     return ProcessSpec(
         name=name,

@@ -12,7 +12,7 @@ from infra.settings import Spec
 from models.prompts import Prompt, render
 from models.training.evidence import ENOUGH, contains, is_rival, support
 from models.training.questions import Made, QuestionMaker
-from models.training.rows import TrainingRow
+from models.training.rows import TrainingRow, mark_key
 from models.training.tables import cells_of
 from models.types import Case, Message
 
@@ -190,7 +190,7 @@ class RowMaker:
 
     def _row(self, shown: Sequence[Chunk], turns: Sequence[Turn], source: str) -> TrainingRow:
         """A chat: the passages stand in its first user message only."""
-        messages = render(self.prompt, shown, turns[0].text)
+        messages = render(self.prompt, shown, turns[0].text, mark_key(turns[0].text, shown))
         for place, turn in enumerate(turns):
             if place:
                 template = self.prompt.support if turn.claim else self.prompt.user

@@ -109,7 +109,10 @@ def rows_of_feedback(
 
 def _corrected(answer: RatedAnswer, reply: str, prompt: Prompt, spec: FeedbackSpec) -> list[GatheredRow]:
     """The corrected reply as a row, and with what was said before as a pair."""
-    messages = (*render(prompt, answer.passages, answer.question), Message(role="assistant", content=reply))
+    messages = (
+        *render(prompt, answer.passages, answer.question, answer.trace),
+        Message(role="assistant", content=reply),
+    )
     row = TrainingRow(messages=messages, source=answer.source, refusal=is_refusal(reply, prompt.refusal))
     before = spoken(answer, prompt)
     pair = [_pair(answer, reply, before, prompt)] if spec.pairs and reply != before else []
@@ -171,7 +174,7 @@ def _documents(reply: str, passages: Sequence[Citation]) -> tuple[str, ...]:
 
 
 def _pair(answer: RatedAnswer, chosen: str, rejected: str, prompt: Prompt) -> GatheredRow:
-    messages = tuple(render(prompt, answer.passages, answer.question))
+    messages = tuple(render(prompt, answer.passages, answer.question, answer.trace))
     pair = PreferenceRow(prompt=messages, chosen=chosen, rejected=rejected, source=answer.source)
     return GatheredRow(row=pair, documents=_documents(chosen, answer.passages))
 

@@ -17,7 +17,7 @@ from models.prompts import render
 from models.training.data import Allowed, RowMaker, case_answer, cite, made_answer
 from models.training.evidence import contains
 from models.training.patterns import AMOUNT, CLOCK, DATE, NUMBER
-from models.training.rows import PreferenceRow
+from models.training.rows import PreferenceRow, mark_key
 from models.types import Case
 
 _KINDS = (CLOCK, DATE, AMOUNT, NUMBER, r"[A-Z][a-z]+(?: [A-Z][a-z]+)*")
@@ -38,7 +38,7 @@ def pairs_by_rule(maker: RowMaker, cases: Sequence[Case], allowed: Allowed, coun
         right = "; ".join(cite(part, shown, chunk) for part, chunk in answer) or maker.prompt.refusal
         wrong = _invented(shown, (), rng) if not answer else _wrong(ways, shown, answer, maker.prompt.refusal, rng)
         if wrong:
-            prompt = tuple(render(maker.prompt, shown, question))
+            prompt = tuple(render(maker.prompt, shown, question, mark_key(question, shown)))
             found.append(PreferenceRow(prompt=prompt, chosen=right, rejected=wrong, source=source))
     return found
 

@@ -1,8 +1,16 @@
 """What is learnt from: chats with the answers to learn, and pairs of a chosen and a rejected answer."""
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict
 
+from models.prompts import Source
 from models.types import Message
+
+
+def mark_key(question: str, shown: Sequence[Source]) -> str:
+    """What the mark below the passages of a row is made of: its own texts, so that it is the same every time."""
+    return "\n".join([question, *(passage.text for passage in shown)])
 
 
 class TrainingRow(BaseModel):

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from indexes.types import Chunk
-from models.prompts import numbered, render
+from models import prompts
 from models.training.asking import TeacherSpec
 from models.training.curation import Refused
 from models.training.data import Allowed, RowMaker, made_answer
 from models.training.gathered import Gathered, GatheredRow, HasPersonal
 from models.training.questions import UNSAFE, Made
+from models.training.rows import mark_key
 from models.training.teacher import Ask, Question, teach
 from models.types import Message
 
@@ -60,7 +61,7 @@ def made_questions(pairs: Sequence[tuple[Chunk, Made]], maker: RowMaker) -> list
     for chunk, made in different.values():
         shown, held = made_answer(chunk, made, maker.found(made.question))
         if held is not None:
-            messages = tuple(render(maker.prompt, shown, made.question))
+            messages = tuple(prompts.render(maker.prompt, shown, made.question, mark_key(made.question, shown)))
             found.append(Question(f"teacher:{chunk.id}", messages, shown, "answer", made.answer))
     return found
 
@@ -78,14 +79,17 @@ def own_questions(chunks: Sequence[Chunk], ask: Ask, maker: RowMaker) -> Wanted:
         if reason:
             wanted.refused.append(Refused(source=source, kind="unusable", reason=f"the teacher's question {reason}"))
         else:
-            messages = tuple(render(maker.prompt, shown, text))
+            messages = tuple(prompts.render(maker.prompt, shown, text, mark_key(text, shown)))
             wanted.questions.append(Question(source, messages, shown, "answer", home=home))
     return wanted
 
 
 def _request(chunk: Chunk) -> list[Message]:
     """The messages that ask for a question on a chunk."""
-    return [Message(role="system", content=ASK_FOR_QUESTION), Message(role="user", content=numbered([chunk]))]
+    return [
+        Message(role="system", content=ASK_FOR_QUESTION),
+        Message(role="user", content=prompts.shown([chunk], chunk.text)),
+    ]
 
 
 def _flaw(text: str, home: int) -> str:

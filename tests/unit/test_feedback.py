@@ -54,7 +54,7 @@ def test_a_correction_becomes_a_row_and_a_pair_with_the_prompt_of_production() -
     assert pairs(found) == [("14 days [1]", "30 days [2]")]
     first = found.rows[0]
     assert isinstance(first.row, TrainingRow)
-    assert list(first.row.messages[:-1]) == render(DEFAULT, PASSAGES, answer().question)
+    assert list(first.row.messages[:-1]) == render(DEFAULT, PASSAGES, answer().question, answer().trace)
     assert (first.row.source, first.documents) == ("feedback:t1", ("d1.md",))
     assert pairs(made(answer(correction="14 days"), pairs=False)) == []
 

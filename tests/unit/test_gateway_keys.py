@@ -212,6 +212,7 @@ async def test_a_gateway_that_stops_is_not_ready(records: Records) -> None:
         before = await client.get("/ready")
         app.state.answerer.draining = True
         after = await client.get("/ready")
-        answered = await ask(client, USER)
-    assert (before.status_code, after.status_code, answered.status_code) == (200, 503, 200)
+        refused = await ask(client, USER)
+    assert (before.status_code, after.status_code, refused.status_code) == (200, 503, 503)
+    assert refused.headers["retry-after"]
     assert after.json() == {"ready": False, "reason": "the gateway is stopping"}

@@ -63,6 +63,15 @@ def test_no_script_or_style_stands_in_a_page_and_nothing_comes_from_elsewhere(pa
         assert ELSEWHERE.findall(file.read_text("utf-8")) == []
 
 
+def test_the_ask_page_makes_no_html_of_what_it_gets() -> None:
+    script = (HERE / "ask.js").read_text("utf-8")
+    makes = (
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|new Function|DOMParser|srcdoc|localStorage|cookie"
+    )
+    assert re.findall(makes, script) == []
+    assert "textContent" in script
+
+
 async def test_every_response_has_the_safe_headers_and_none_lets_other_places_read_it(
     client: httpx.AsyncClient,
 ) -> None:

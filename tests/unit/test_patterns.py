@@ -22,7 +22,7 @@ from models.answering.patterns.lookup import Writer
 from models.answering.patterns.port import Retrieved
 from models.answering.patterns.rewriting import wordings
 from models.answering.patterns.spec import ListwiseSpec, PatternSpec
-from models.prompts import DEFAULT
+from models.prompts import DEFAULT, passages_in
 from models.serving.fake import FakeEngine
 from models.types import Message
 
@@ -322,7 +322,7 @@ async def test_the_model_puts_passages_in_order() -> None:
 
 async def test_a_good_passage_rises_through_all_windows() -> None:
     def canteen_first(_: str, messages: Sequence[Message]) -> str:
-        lines = messages[1].content.splitlines()
+        lines = [one.text for one in passages_in(messages[1].content)]
         place = next((n for n, line in enumerate(lines[:2], 1) if "closes" in line or "noon" in line), 1)
         return f"[{place}] > [{3 - place}]"
 

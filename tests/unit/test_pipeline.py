@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from infra.errors import TryAgainError
 from models.answering.fake import POLICY, FakeRetriever, chunk, fake_pipeline
+from models.prompts import passages_in
 from models.serving.fake import FakeEngine
 from models.types import Message
 
@@ -42,8 +43,8 @@ async def test_the_model_never_sees_orders_nor_what_the_caller_may_not_see() -> 
 
 async def test_personal_data_is_blocked_even_for_who_may_read_it() -> None:
     def copy(_: str, messages: Sequence[Message]) -> str:
-        lines = messages[1].content.splitlines()
-        number = next(n for n, line in enumerate(lines, 1) if "555-0134" in line)
+        lines = passages_in(messages[1].content)
+        number = next(n for n, line in enumerate(lines, 1) if "555-0134" in line.text)
         return f"555-0134 [{number}]"
 
     answer = await fake_pipeline(FakeEngine(copy), CHUNKS).answer("What is the private phone of Anna?", STAFF)

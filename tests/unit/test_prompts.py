@@ -10,18 +10,21 @@ from pydantic import ValidationError
 from infra.errors import InputError
 from infra.store import LocalStore
 from models.answering.fake import chunk
+from models.marks import mark_of
 from models.prompts import DEFAULT, load_prompt, parse_answer, render, render_support, store_prompt, unknown_marks
+
+MARK = mark_of("trace-1")
 
 
 def test_the_default_prompt_is_exactly_this() -> None:
     passages = [chunk(1, "Meters are read\nevery 14 days.", title="Meter reading"), chunk(2, "Open {daily}.", title="")]
-    system, user = render(DEFAULT, passages, "How often?")
+    system, user = render(DEFAULT, passages, "How often?", "trace-1")
     assert (system.role, system.content) == ("system", "Answer from the passages. Cite the passage number.")
     assert user.content == (
-        "[1] Meter reading: Meters are read every 14 days.\n[2] Open {daily}.\n\nQuestion: How often?"
+        f"[1] Meter reading: Meters are read every 14 days.\n[2] Open {{daily}}.\n{MARK}\n\nQuestion: How often?"
     )
-    assert render_support(DEFAULT, passages[:1], "Meters are read daily")[1].content == (
-        "[1] Meter reading: Meters are read every 14 days.\n\n"
+    assert render_support(DEFAULT, passages[:1], "Meters are read daily", "trace-1")[1].content == (
+        f"[1] Meter reading: Meters are read every 14 days.\n{MARK}\n\n"
         "Claim: Meters are read daily\nDo the passages support the claim? Answer yes or no."
     )
 

@@ -25,6 +25,7 @@ from models.prompts import DEFAULT, store_prompt
 from models.release import ModelPart, Release
 from models.serving.asks import Ask
 from models.serving.fake import FakeEngine
+from models.serving.routes import Engines
 from models.serving.runtime import ReleaseBuilder, Runtime, load_release
 from models.serving.traffic import Assignment
 from models.serving.writer import TraceWriter, to_row
@@ -98,7 +99,7 @@ async def test_a_release_is_built_by_digest_answers_and_is_explained(
     gate = _artifact(store, "gate-report", "verdict.json", verdict)
     records.add_release(release.digest, release.model_dump(mode="json"), gate.digest)
     engine = FakeEngine("14 days [1]")
-    build = ReleaseBuilder(records, store, lambda spec: WordEmbedder(), lambda url, timeout_s: engine)
+    build = ReleaseBuilder(records, store, lambda spec: WordEmbedder(), Engines(lambda *_: engine))
     pipeline = build(release.digest, placement(release.digest))
     again = build(release.digest, placement(release.digest))
     assert pipeline.retriever is again.retriever
@@ -120,7 +121,7 @@ async def test_a_release_is_built_by_digest_answers_and_is_explained(
 
 
 def test_releases_that_do_not_fit_are_named(store: LocalStore, records: Records, release: Release) -> None:
-    build = ReleaseBuilder(records, store, lambda spec: WordEmbedder(), lambda url, timeout_s: FakeEngine("x"))
+    build = ReleaseBuilder(records, store, lambda spec: WordEmbedder(), Engines(lambda *_: FakeEngine("x")))
     with pytest.raises(InputError, match="not registered"):
         build(release.digest, placement(release.digest))
     records.add_release("0" * 64, release.model_dump(mode="json"))

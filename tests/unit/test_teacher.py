@@ -20,7 +20,7 @@ CHUNKS = [
 
 
 def question(**known: Any) -> Question:
-    asked = Question("teacher:c1", tuple(render(DEFAULT, CHUNKS, "Within what time?")), CHUNKS)
+    asked = Question("teacher:c1", tuple(render(DEFAULT, CHUNKS, "Within what time?", "key")), CHUNKS)
     return asked._replace(**known)
 
 
@@ -79,7 +79,7 @@ def test_rows_hold_the_prompt_of_production_not_the_instructions() -> None:
     assert "The passages do not say." in asked[0][0].content
     assert asked[0][0].content != DEFAULT.system
     (row,) = taught.rows
-    assert row.messages[:2] == tuple(render(DEFAULT, CHUNKS, "Within what time?"))
+    assert row.messages[:2] == tuple(render(DEFAULT, CHUNKS, "Within what time?", "key"))
     assert (row.refusal, row.source, taught.kept) == (True, "teacher:c1", [True])
     assert instructed(row.messages, DEFAULT, TeachSpec(instructions="")) == list(row.messages)
     assert instructed(row.messages[1:], DEFAULT, TeachSpec())[1:] == list(row.messages[1:])
@@ -103,7 +103,7 @@ def test_what_counts_as_supported(reply: str, verbatim: bool, grounded: float, e
 
 
 def test_passages_are_read_back_from_a_prompt() -> None:
-    content = render(DEFAULT, CHUNKS, "[3] is what?")[-1].content
+    content = render(DEFAULT, CHUNKS, "[3] is what?", "key")[-1].content
     assert [shown.text for shown in passages_in(content)] == [
         line.partition("] ")[2] for line in numbered(CHUNKS).splitlines()
     ]
@@ -111,7 +111,7 @@ def test_passages_are_read_back_from_a_prompt() -> None:
 
 
 def test_prompts_of_rows_are_their_first_questions() -> None:
-    first = render(DEFAULT, CHUNKS, "Within what time?")
+    first = render(DEFAULT, CHUNKS, "Within what time?", "key")
     more = [Message(role="assistant", content="14 days [1]"), Message(role="user", content="Question: When?")]
     end = Message(role="assistant", content="8:00 [2]")
     refusal = Message(role="assistant", content=DEFAULT.refusal)

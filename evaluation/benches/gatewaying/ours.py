@@ -17,8 +17,8 @@ from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec, Pipeline
 from models.prompts import DEFAULT
 from models.serving.answerer import GatewaySpec
-from models.serving.engine import OpenAIEngine
 from models.serving.gateway import create_app, listen, run_app, settle
+from models.serving.routes import Engines, places_of
 from models.serving.runtime import Runtime
 
 RELEASE = "b" * 64
@@ -39,11 +39,13 @@ def serve(port: int, upstream: str, model: str, home: Path) -> None:
     records.place(RELEASE, upstream, model)
     records.promote(RELEASE, None)
 
+    engines = Engines(spec=spec.breaker)
+
     def build(release: str, placement: Placement) -> Pipeline:
         return Pipeline(
             release=release,
             retriever=FakeRetriever([]),
-            engine=OpenAIEngine(placement.base_url, answering.generation.timeout_s),
+            engine=engines.chain(places_of(placement), answering.generation.timeout_s),
             model=placement.model,
             prompt=DEFAULT,
             guards=Guards(guards),
@@ -53,7 +55,9 @@ def serve(port: int, upstream: str, model: str, home: Path) -> None:
 
     prices = rules.section("cost", CostSpec).tokens
     redact, spool = personal_data(guards).redact, Spool(home / "spool")
-    app = create_app(records, Runtime(build), spec, redact, prices=prices, spool=spool, built=settle)
+    app = create_app(
+        records, Runtime(build), spec, redact, prices=prices, spool=spool, collectors=[engines], built=settle
+    )
     run_app(app, spec, listen("127.0.0.1", port))
     records.close()
 

@@ -18,6 +18,7 @@ def _columns() -> dict[str, list[sa.Column[Any]]]:
             sa.Column("tenant", sa.String(length=64), nullable=False, server_default="default"),
             sa.Column("limits", sa.JSON(), nullable=False, server_default="{}"),
         ],
+        "placements": [sa.Column("pools", sa.JSON(), nullable=False, server_default="[]")],
         "traces": [
             sa.Column("tenant", sa.String(length=64), nullable=False, server_default="default"),
             sa.Column("caller", sa.String(length=16), nullable=False, server_default=""),

@@ -51,7 +51,8 @@ class Corrective:
             return 0.0
         if lookup.spec.grade_by == "words":
             return word_grade(lookup.question, best)
-        said = await lookup.say(render_support(lookup.prompt, best, CLAIM.format(question=lookup.question)))
+        claim = CLAIM.format(question=lookup.question)
+        said = await lookup.say(render_support(lookup.prompt, best, claim, lookup.key))
         return {"yes": 1.0, "no": 0.0}.get(said.casefold().rstrip("."))
 
 

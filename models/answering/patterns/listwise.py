@@ -9,7 +9,6 @@ from indexes.types import Passage
 from models.answering.patterns.lookup import Asking, Lookup
 from models.answering.patterns.port import Pattern, Retrieved
 from models.answering.patterns.spec import ListwiseSpec
-from models.prompts import numbered
 
 ORDER = (
     "{passages}\n\nQuestion: {question}\n\nPut the {count} passages in order, the one that answers the question best "
@@ -48,8 +47,7 @@ class Listwise:
         return lookup.result([*ranked, *found.passages[self.spec.passages :]])
 
     async def _order(self, lookup: Lookup, window: Sequence[Passage]) -> list[int]:
-        shown = numbered(lookup.as_data(window))
-        said = await lookup.ask(ORDER, passages=shown, count=len(window))
+        said = await lookup.ask(ORDER, passages=lookup.shown(window), count=len(window))
         return order(said, len(window))
 
 

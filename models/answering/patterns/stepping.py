@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from indexes.lexical import words
 from models.answering.patterns.lookup import Asking
 from models.answering.patterns.port import Retrieved
-from models.prompts import numbered
 
 STEP = (
     "Passages found so far:\n{passages}\n\nQuestion: {question}\n\nIf the passages answer the question, reply DONE. "
@@ -33,8 +32,7 @@ class Agentic:
         asked: list[str] = []
         known = {tuple(words(question))}
         for _ in range(lookup.spec.steps):
-            shown = numbered(lookup.as_data(passages[: lookup.spec.shown]))
-            said = await lookup.ask(STEP, passages=shown)
+            said = await lookup.ask(STEP, passages=lookup.shown(passages[: lookup.spec.shown]))
             if lookup.silent:
                 break
             reply = REPLY.fullmatch(said)

@@ -12,6 +12,9 @@ from models.serving.response_headers import PAGE_POLICY
 HERE = Path(__file__).parent
 SWAGGER = Path(str(swagger_ui_path))
 FILES = {
+    "/": HERE / "ask.html",
+    "/ask/ask.js": HERE / "ask.js",
+    "/ask/ask.css": HERE / "ask.css",
     "/docs": HERE / "docs.html",
     "/docs/docs.js": HERE / "docs.js",
     "/docs/swagger-ui.css": SWAGGER / "swagger-ui.css",
