@@ -172,4 +172,4 @@ class Answer(_Frozen):
     """What it cost, in the currency of the policy."""
     tools: tuple[ToolCall, ...] = ()
     finish_reason: str = "stop"
-    """stop, length, tool_calls, or content_filter where a guard ended it."""
+    """stop, length, tool_calls, content_filter where a guard ended it, or error where it broke off."""

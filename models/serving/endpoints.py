@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -26,11 +26,11 @@ from models.serving.embeddings import EmbeddingBody, EmbeddingRequest, embed, em
 from models.serving.event_stream import ClientGoneError, EventStream, while_connected
 from models.serving.openapi import Replies, replies
 from models.serving.response_headers import SAFE
+from models.serving.streams import AnswerStream, ChatStream, Stream
 from models.serving.wire import (
     AnswerRequest,
     ApiError,
     ChatRequest,
-    ChatStream,
     FeedbackRequest,
     answer_body,
     chat_body,
@@ -40,6 +40,7 @@ from models.serving.wire import (
 LOG = logging.getLogger("sluice.gateway")
 MODEL = "sluice"
 CHAT = "sluice-chat"
+ANSWER_EVENTS = "With `stream: true`: `answer.delta` events with text, then `answer.done` with the body, or `error`."
 CHAT_EVENTS = "With `stream: true`: OpenAI's chunks as `data:` lines, then `data: [DONE]`, or an error that ends them."
 CLIENT_LEFT = 499
 """Nobody reads it; the number is nginx's."""
@@ -108,7 +109,14 @@ class Headed:
         self._deadline = time.monotonic() + wait_s
 
     def ask(
-        self, question: str, body: BaseModel, *, session: str | None = None, release: str = "", talk: Talk | None = None
+        self,
+        question: str,
+        body: BaseModel,
+        *,
+        session: str | None = None,
+        release: str = "",
+        talk: Talk | None = None,
+        stream: bool = False,
     ) -> Ask:
         """The request behind a body."""
         request_key, digest = self._request_key, ""
@@ -127,6 +135,7 @@ class Headed:
             self._deadline,
             self.usage,
             talk,
+            stream,
         )
 
 
@@ -155,20 +164,22 @@ async def _chat(body: ChatRequest, request: Request, headed: Asked) -> Response:
     release, talk = "", None
     if body.model == CHAT:
         try:
-            talk = body.talk(is_streamed=body.stream)
+            talk = body.talk()
         except InputError as error:
             raise ApiError(422, "invalid_request", str(error), param=str(error).partition(":")[0]) from error
     elif body.model != MODEL:
         if headed.caller.role != "operator" or body.model not in (await headed.service.routing.get()).placements:
             raise ApiError(404, "model_not_found", f"The models are {MODEL!r} and {CHAT!r}.", param="model")
         release = body.model
-    ask = headed.ask(body.question, body, session=body.user, release=release, talk=talk)
+    ask = headed.ask(body.question, body, session=body.user, release=release, talk=talk, stream=body.stream)
     if not body.stream:
         outcome = await _waited(request, headed.service.ask(ask))
         answer = outcome.answer
         return _json(chat_body(answer, body.model), headers(answer.release, answer.trace_id, outcome.cache))
     include_usage = body.stream_options is not None and body.stream_options.include_usage
-    return await _streamed(request, headed.service.stream(ask), body.model, include_usage)
+    return await _streamed(
+        request, headed.service.stream(ask), lambda trace_id: ChatStream(body.model, trace_id, include_usage)
+    )
 
 
 def _json(body: dict[str, Any], headers: dict[str, str]) -> Response:
@@ -182,7 +193,7 @@ async def _waited(request: Request, work: Coroutine[Any, Any, Outcome]) -> Outco
     raise AssertionError("returned or raised")
 
 
-async def _streamed(request: Request, events: Events, model: str, include_usage: bool) -> Response:
+async def _streamed(request: Request, events: Events, form: Callable[[str], Stream]) -> Response:
     """Server-sent events. What fails before the first text is an HTTP error; later, an error event ends the stream."""
     try:
         async with while_connected(request.receive):
@@ -194,11 +205,11 @@ async def _streamed(request: Request, events: Events, model: str, include_usage:
         await events.aclose()
         raise
     assert isinstance(begun, Begun), "a stream begins with who answers"
-    wire = ChatStream(model, begun.trace_id, include_usage)
-    return EventStream(_lines(first, events, wire), headers(begun.assignment.release, begun.trace_id, begun.cache))
+    named = headers(begun.assignment.release, begun.trace_id, begun.cache)
+    return EventStream(_lines(first, events, form(begun.trace_id)), named)
 
 
-async def _lines(first: Begun | str | Outcome, events: Events, wire: ChatStream) -> AsyncGenerator[str]:
+async def _lines(first: Begun | str | Outcome, events: Events, wire: Stream) -> AsyncGenerator[str]:
     async with aclosing(events):
         try:
             yield "".join(wire.lines(first))
@@ -226,7 +237,10 @@ async def _embeddings(body: EmbeddingRequest, request: Request, headed: Asked) -
 
 async def _answers(body: AnswerRequest, request: Request, headed: Asked) -> Response:
     """POST /v1/answers: a grounded answer with its sources."""
-    outcome = await _waited(request, headed.service.ask(headed.ask(body.question, body, session=body.session)))
+    ask = headed.ask(body.question, body, session=body.session, stream=body.stream)
+    if body.stream:
+        return await _streamed(request, headed.service.stream(ask), lambda _: AnswerStream())
+    outcome = await _waited(request, headed.service.ask(ask))
     answer = outcome.answer
     return _json(answer_body(answer, outcome.assignment), headers(answer.release, answer.trace_id, outcome.cache))
 
@@ -347,7 +361,7 @@ def add_routes(app: FastAPI) -> None:
     """Every path of the gateway. `app.state.answerer` is the service behind them."""
     chat = replies(ChatBody, stream=CHAT_EVENTS, named=True)
     app.add_api_route("/v1/chat/completions", _chat, methods=["POST"], response_model=None, responses=chat)
-    answer = replies(AnswerBody, named=True)
+    answer = replies(AnswerBody, stream=ANSWER_EVENTS, named=True)
     app.add_api_route("/v1/answers", _answers, methods=["POST"], response_model=None, responses=answer)
     vectors = replies(EmbeddingBody, named=True)
     app.add_api_route("/v1/embeddings", _embeddings, methods=["POST"], response_model=None, responses=vectors)

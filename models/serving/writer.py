@@ -69,6 +69,7 @@ def to_row(answer: Answer, assignment: Assignment, asked: Ask, created: float) -
         "engine": answer.engine,
         "cache": answer.cache,
         "tools": [call.model_dump() for call in answer.tools],
+        "finish_reason": answer.finish_reason,
         "urgent": bool(answer.error or answer.guards) or assignment.arm != "production",
         "exported": False,
         "left_out": False,
