@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows import commands, key_commands, model_commands
+from flows import cache_commands, commands, key_commands, model_commands
 from flows.console import AsJson, clean, complain, err, out, show
 from flows.printing import print_answer, print_json, print_result
 from infra.settings import be_quiet
@@ -16,6 +16,7 @@ releases = typer.Typer(no_args_is_help=True, help="Releases: what is live, what 
 app.add_typer(releases, name="releases")
 app.add_typer(key_commands.commands, name="key")
 app.add_typer(model_commands.commands)
+app.add_typer(cache_commands.commands)
 
 
 class FlowName(StrEnum):

@@ -98,7 +98,8 @@ class Trace(Base):
     had to block the answer. Passages are (number, document, chunk, title, text) as shown to the model. `caller` is the
     beginning of the key's digest, `path` is answers, chat or embeddings, `cost` is in the currency of the policy,
     `engine` is the pool and model that wrote the answer, `cache` is exact or semantic for one taken from the cache,
-    `tools` are the calls that were made or refused. `body_digest` tells whether a caller's idempotency key came again
+    `tools` are the calls that were made or refused. `finish_reason` is content_filter where a guard stopped the
+    request, error where the answer broke off. `body_digest` tells whether a caller's idempotency key came again
     with the same request. `urgent` traces are exported first: errors, guard events, canary traffic and what was rated.
     `left_out` are those that the export passed over because it could not keep up.
     """
@@ -143,6 +144,7 @@ class Trace(Base):
     engine: Mapped[str] = mapped_column(String(128), default="")
     cache: Mapped[str] = mapped_column(String(16), default="")
     tools: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default_factory=list)
+    finish_reason: Mapped[str] = mapped_column(String(16), default="stop")
     urgent: Mapped[bool] = mapped_column(default=False)
     left_out: Mapped[bool] = mapped_column(default=False)
     body_digest: Mapped[str] = mapped_column(Digest, default="")

@@ -21,6 +21,8 @@ Variable = Literal["passages", "question", "claim"]
 MARK = re.compile(r"\s*\[(\d{1,3})\]")
 OPEN_MARK = re.compile(r"\s*(?:\[\d{0,3})?$")
 PART = re.compile(r";\s*")
+CANARY = "{canary}"
+"""Where a system text has this, a token is planted: an answer that shows it has shown the prompt."""
 
 
 class Source(Protocol):
@@ -108,6 +110,13 @@ def passages_in(content: str) -> list[Shown]:
         if line.startswith(begin):
             found.append(Shown(line.removeprefix(begin)))
     return found
+
+
+def planted(prompt: Prompt, token: str) -> Prompt:
+    """The prompt with a token at its CANARY; the same prompt where it has none."""
+    if CANARY not in prompt.system:
+        return prompt
+    return prompt.model_copy(update={"system": prompt.system.replace(CANARY, token)})
 
 
 def _messages(prompt: Prompt, user: str) -> list[Message]:

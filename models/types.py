@@ -61,6 +61,11 @@ class Piece(NamedTuple):
     cached_tokens: int = 0
     engine: str = ""
 
+    @property
+    def is_text(self) -> bool:
+        """Whether it has nothing but text."""
+        return not (self.finish_reason or self.prompt_tokens or self.completion_tokens)
+
 
 class Engine(Protocol):
     """Port of a running language-model server.
@@ -167,4 +172,4 @@ class Answer(_Frozen):
     """What it cost, in the currency of the policy."""
     tools: tuple[ToolCall, ...] = ()
     finish_reason: str = "stop"
-    """stop, length, tool_calls, or content_filter where a guard ended it."""
+    """stop, length, tool_calls, content_filter where a guard ended it, or error where it broke off."""

@@ -32,7 +32,7 @@ class PromptTaker(Engine):
             text="", finish_reason="stop", prompt_tokens=0, completion_tokens=0, first_token_s=0.0, total_s=0.0
         )
 
-    def pieces(
+    async def pieces(
         self,
         model: str,
         messages: Sequence[Message],
@@ -42,7 +42,9 @@ class PromptTaker(Engine):
         schema: dict[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[Piece]:
-        raise NotImplementedError("prompts are taken from whole answers")
+        """See Engine. The end of an empty answer at once."""
+        self.prompts.append(LoadPrompt(messages=tuple(messages), max_tokens=max_tokens))
+        yield Piece(finish_reason="stop")
 
     async def close(self) -> None:
         """Nothing is open."""

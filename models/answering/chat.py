@@ -12,13 +12,18 @@ import orjson
 
 from infra.errors import InputError, SluiceError, TryAgainError
 from models.answering.guards.policy import Verdict
-from models.answering.pipeline import Pipeline, Trail, new_trace_id
+from models.answering.guards.stream import StreamGuard
+from models.answering.pipeline import Pipeline, new_trace_id
 from models.answering.schemas import violation
 from models.answering.spent import Spent
+from models.answering.trail import Trail
+from models.answering.writing import broken, checked, finish_reason, guarded
 from models.types import Answer, Message, ToolCall
 
 NO_CALL = "none"
 """What the model names when no tool fits."""
+ORDERS = frozenset({"injection", "jailbreak", "classifier"})
+"""Input guards that find orders to the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,6 @@ class Talk:
     tools: tuple[ClientTool, ...] = ()
     must_call: bool = False
     """One of the tools has to be called."""
-    is_streamed: bool = True
-    """Text is wanted as it comes; without it the guards look once, at all of it."""
 
 
 def call_schema(tools: Sequence[ClientTool], must_call: bool) -> dict[str, Any]:
@@ -109,43 +112,38 @@ class Chat:
         self._limits = pipeline.spec.chat_limits
         self._temperature = pipeline.spec.generation.temperature
 
-    async def stream(self, talk: Talk, trace_id: str | None = None) -> AsyncGenerator[str | Answer]:
-        """Text that the guards have let go, then the whole answer. Closing it ends the work.
+    async def stream(
+        self, talk: Talk, trace_id: str | None = None, *, whole: bool = False
+    ) -> AsyncGenerator[str | Answer]:
+        """Text that the guards have let go, then the whole answer (see Pipeline.stream). Closing it ends the work.
 
         An engine that fails before any text has left gives the policy's fallback text with `error` set. Raises:
-        InputError for a conversation that is empty or too long, or that the engine says is wrong; TryAgainError where
-        the engine fails behind text that has left.
+        InputError for a conversation that is empty or too long, or that the engine says is wrong.
         """
         begin, trail, spent = time.perf_counter(), Trail(), Spent()
         messages, allowed = self._screen(trail, talk)
         refusal = self._pipeline.prompt.refusal
-        verdict = Verdict(answer=refusal, cited=(), refused=True)
-        finish, call, guard = "content_filter", None, None
+        verdict = Verdict(answer=refusal, cited=(), refused=True, blocked=True)
+        call, sent = None, ""
         try:
             if allowed and talk.tools:
                 call = await self._decide(trail, talk, messages, spent)
             if call is not None:
-                verdict, finish = Verdict(answer="", cited=(), refused=False), "tool_calls"
+                verdict = Verdict(answer="", cited=(), refused=False)
             elif allowed:
-                whole = talk.schema is not None or not talk.is_streamed
-                guard = self._guards.output.plain(refusal, system=_system(messages), whole=whole)
-                async with aclosing(self._write(trail, talk, messages, spent)) as pieces:
-                    async for piece in pieces:
-                        if text := guard.push(piece):
-                            yield text
-                        if guard.blocked:
-                            break
-                with trail.step("guard_output") as note:
-                    verdict = guard.end()
-                    trail.events += verdict.events
-                    note["events"] = len(verdict.events)
-                finish = "content_filter" if verdict.blocked else spent.finish or "stop"
+                system = "\n".join(message.content for message in messages if message.role == "system")
+                guard = self._guards.output.plain(refusal, system=system, whole=whole or talk.schema is not None)
+                async with aclosing(self._write(trail, talk, messages, spent, guard)) as texts:
+                    async for text in texts:
+                        sent += text
+                        yield text
+                verdict = checked(guard, trail)
         except InputError as error:
             raise InputError(f"messages: the engine does not take them: {_without_address(error)}") from error
         except SluiceError:
-            if guard is not None and guard.sent:
-                raise
-            verdict, finish = Verdict(answer=self._guards.policy.fallback, cited=(), refused=False), "stop"
+            verdict = broken(sent, self._guards.policy.fallback)
+        if not whole and not trail.error and len(verdict.answer) > len(sent):
+            yield verdict.answer[len(sent) :]
         yield Answer(
             question=talk.question,
             answer=verdict.answer,
@@ -163,7 +161,7 @@ class Chat:
             path="chat",
             engine=spent.engine,
             tools=(call,) if call else (),
-            finish_reason=finish,
+            finish_reason="tool_calls" if call else finish_reason(verdict, spent),
         )
 
     def _screen(self, trail: Trail, talk: Talk) -> tuple[list[Message], bool]:
@@ -179,7 +177,8 @@ class Chat:
                     continue
                 text, fine, events = self._guards.question(message.content)
                 messages.append(message if text == message.content else Message(role="user", content=text))
-                allowed = allowed and fine
+                orders = self._limits.question_injection == "refuse" and any(one.guard in ORDERS for one in events)
+                allowed = allowed and fine and not orders
                 trail.events += events
             note["events"] = len(trail.events)
         return messages, allowed
@@ -199,40 +198,22 @@ class Chat:
             note["tool"] = call.name if call else ""
             return call
 
-    async def _write(self, trail: Trail, talk: Talk, messages: Sequence[Message], spent: Spent) -> AsyncGenerator[str]:
-        """The model's text as it comes."""
-        begin, first = time.perf_counter(), 0.0
-        with trail.step("generate") as note:
-            pieces = self._engine.pieces(
-                self._pipeline.model,
-                messages,
-                max_tokens=min(talk.max_tokens or self._limits.max_tokens, self._limits.max_tokens),
-                temperature=self._temperature if talk.temperature is None else talk.temperature,
-                schema=talk.schema,
-                options=talk.options,
-            )
-            try:
-                async for piece in pieces:
-                    if piece.text:
-                        first = first or time.perf_counter() - begin
-                        yield piece.text
-                    if piece.finish_reason or piece.prompt_tokens:
-                        spent.add(piece)
-            finally:
-                if isinstance(pieces, AsyncGenerator):
-                    await pieces.aclose()
-                note.update(
-                    model=self._pipeline.model,
-                    prompt_tokens=spent.prompt,
-                    completion_tokens=spent.completion,
-                    first_token_s=first,
-                    finish_reason=spent.finish,
-                )
-
-
-def _system(messages: Sequence[Message]) -> str:
-    """What the client told the model about its task: it is not repeated."""
-    return "\n".join(message.content for message in messages if message.role == "system")
+    def _write(
+        self, trail: Trail, talk: Talk, messages: Sequence[Message], spent: Spent, guard: StreamGuard
+    ) -> AsyncGenerator[str]:
+        """The model's text as the guard lets it go."""
+        pieces = self._engine.pieces(
+            self._pipeline.model,
+            messages,
+            max_tokens=min(talk.max_tokens or self._limits.max_tokens, self._limits.max_tokens),
+            temperature=self._temperature if talk.temperature is None else talk.temperature,
+            schema=talk.schema,
+            options=talk.options,
+        )
+        return guarded(
+            pieces, guard, trail=trail, spent=spent, model=self._pipeline.model, messages=messages,
+            count_tokens=self._pipeline.count_tokens, timeout_s=self._pipeline.spec.generation.timeout_s,
+        )  # fmt: skip
 
 
 def _without_address(error: InputError) -> str:

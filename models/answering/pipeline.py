@@ -1,11 +1,12 @@
 """One request of one release: guards, retrieval, context, prompt, generation, guards; each step a span."""
 
+import secrets
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -20,14 +21,19 @@ from infra.store import ArtifactStore
 from models.answering.context import ContextSpec, TokenCount, build_context, token_counter
 from models.answering.guards.guardrails import Guards
 from models.answering.guards.policy import GuardPolicy, Verdict
+from models.answering.guards.stream import StreamGuard
 from models.answering.patterns.choose import pattern_for
 from models.answering.patterns.lookup import Writer
 from models.answering.patterns.port import Retrieved
 from models.answering.patterns.spec import PatternSpec
-from models.prompts import Prompt, load_prompt, render
+from models.answering.spent import Spent
+from models.answering.trail import Trail
+from models.answering.writing import broken, checked, finish_reason, guarded
+from models.marks import mark_of
+from models.prompts import Prompt, load_prompt, planted, render
 from models.release import Release
 from models.serving.engine import OpenAIEngine
-from models.types import Answer, Citation, Completion, Engine, GuardEvent, Span
+from models.types import Answer, Citation, Engine, GuardEvent, Span
 
 
 class GenerationSpec(Spec):
@@ -48,6 +54,9 @@ class ChatSpec(Spec):
     """Most tokens of a message, whatever the client asks for."""
     max_chars: int = Field(ge=1, le=1_000_000)
     """Longest conversation, in characters of all messages."""
+    question_injection: Literal["flag", "refuse"] = "flag"
+    """A user's message that gives the model orders: note it, or refuse, whatever `guards.question_injection` says of
+    answers from passages. Nothing else holds what a model repeats where there are no passages to hold it against."""
 
 
 class AnswerSpec(Spec):
@@ -81,29 +90,6 @@ def new_trace_id() -> str:
     return uuid.uuid4().hex
 
 
-class Trail:
-    """What is noted along one request: spans and guard events."""
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-        self.events: list[GuardEvent] = []
-        self.error = ""
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[dict[str, Any]]:
-        """Time a step; attributes put into the mapping become the span's, an error is named in it."""
-        attributes: dict[str, Any] = {}
-        start = time.time_ns()
-        try:
-            yield attributes
-        except SluiceError as error:
-            attributes["error"] = type(error).__name__
-            self.error = f"{name}: {error}"
-            raise
-        finally:
-            self.spans.append(Span(name=name, start_ns=start, end_ns=time.time_ns(), attributes=attributes))
-
-
 @dataclass(frozen=True, slots=True)
 class Screened:
     """What the input guards say of a question: as it is used from now on, whether it may be answered, and why."""
@@ -134,12 +120,17 @@ class Pipeline:
         self.retriever = retriever
         self.engine = engine
         self.model = model
-        self.prompt = prompt
+        canary = secrets.token_hex(8)
+        self.prompt = planted(prompt, canary)
+        self.planted = (canary,) if self.prompt is not prompt else ()
+        """Tokens in the prompt that must not leave."""
         self.guards = guards
         self.spec = spec
         self.count_tokens = count_tokens
         self.embedder = embedder
-        self._pattern = pattern_for(spec.search, retriever, spec.patterns, Writer(engine, model, prompt, count_tokens))
+        self._pattern = pattern_for(
+            spec.search, retriever, spec.patterns, Writer(engine, model, self.prompt, count_tokens)
+        )
 
     async def answer(self, question: str, access: frozenset[str], trace_id: str | None = None) -> Answer:
         """Answer from what a caller with these access labels may see.
@@ -147,39 +138,52 @@ class Pipeline:
         A part that fails gives the policy's fallback text with `error` set. Raises: InputError for an empty or too
         long question.
         """
-        async for event in self.stream(question, access, trace_id):
+        async for event in self.stream(question, access, trace_id, whole=True):
             if isinstance(event, Answer):
                 return event
         raise AssertionError("a stream ends with its answer")
 
     async def stream(
-        self, question: str, access: frozenset[str], trace_id: str | None = None, screened: Screened | None = None
+        self,
+        question: str,
+        access: frozenset[str],
+        trace_id: str | None = None,
+        screened: Screened | None = None,
+        *,
+        whole: bool = False,
     ) -> AsyncGenerator[str | Answer]:
         """The same as it comes: text that the guards have let go, then the whole answer. Closing it ends the work.
 
-        What was yielded is the beginning of the answer's text, unless a guard ended the stream: the answer says so.
-        `screened` is what `screen` said of the question, where it was asked already.
+        The texts together are the answer's. An answer that a guard stopped, or that broke, behind some text is what was
+        yielded, with `finish_reason` and `error` set; the fallback for one that failed before any text is not yielded.
+        With `whole` no text is yielded. `screened` is what `screen` said of the question, where it was asked already.
         """
-        begin, trail, trace = time.perf_counter(), Trail(), trace_id or new_trace_id()
+        begin, trail, spent, trace = time.perf_counter(), Trail(), Spent(), trace_id or new_trace_id()
         screened = screened or self.screen(question)
         asked, allowed = screened.question, screened.allowed
         trail.spans.append(screened.span)
         trail.events += screened.events
-        verdict = Verdict(answer=self.prompt.refusal, cited=(), refused=True)
+        verdict = Verdict(answer=self.prompt.refusal, cited=(), refused=True, blocked=not allowed)
         found = Retrieved([])
         ranked: list[Chunk] = []
         shown: list[Chunk] = []
-        completion = None
+        sent = ""
         if allowed:
             try:
                 found = await self._retrieve(trail, asked, access)
                 ranked = [passage.chunk for passage in found.passages]
                 shown = self._choose(trail, asked, ranked)
-                completion = await self._generate(trail, asked, shown, trace)
-                verdict = self._check(trail, completion, shown)
+                guard = self._guard(asked, shown, trace, whole=whole)
+                async with aclosing(self._write(trail, spent, guard, asked, shown, trace)) as texts:
+                    async for text in texts:
+                        sent += text
+                        yield text
+                verdict = checked(guard, trail)
             except SluiceError:
-                verdict = Verdict(answer=self.guards.policy.fallback, cited=(), refused=False)
-        passages = _numbered(shown)
+                verdict = broken(sent, self.guards.policy.fallback)
+        if not whole and not trail.error and len(verdict.answer) > len(sent):
+            yield verdict.answer[len(sent) :]
+        passages = self._numbered(shown)
         yield Answer(
             question=asked,
             answer=verdict.answer,
@@ -191,12 +195,13 @@ class Pipeline:
             passages=passages,
             retrieved=tuple(chunk.document for chunk in ranked),
             guards=tuple(trail.events),
-            prompt_tokens=found.prompt_tokens + (completion.prompt_tokens if completion else 0),
-            completion_tokens=found.completion_tokens + (completion.completion_tokens if completion else 0),
-            cached_tokens=completion.cached_tokens if completion else 0,
+            prompt_tokens=found.prompt_tokens + spent.prompt,
+            completion_tokens=found.completion_tokens + spent.completion,
+            cached_tokens=spent.cached,
             spans=tuple(trail.spans),
             error=trail.error,
-            engine=completion.engine if completion else "",
+            finish_reason=finish_reason(verdict, spent),
+            engine=spent.engine,
         )
 
     def screen(self, question: str) -> Screened:
@@ -230,37 +235,34 @@ class Pipeline:
             note["passages"] = len(shown)
         return shown
 
-    async def _generate(self, trail: Trail, question: str, shown: Sequence[Chunk], trace: str) -> Completion:
+    def _guard(self, question: str, shown: Sequence[Chunk], trace: str, *, whole: bool) -> StreamGuard:
+        planted = (*self.planted, mark_of(trace))
+        return self.guards.output.grounded(
+            shown, question, self.prompt.refusal, system=self.prompt.system, secrets=planted, whole=whole
+        )
+
+    def _write(
+        self, trail: Trail, spent: Spent, guard: StreamGuard, question: str, shown: Sequence[Chunk], trace: str
+    ) -> AsyncGenerator[str]:
         with trail.step("prompt") as note:
             messages = render(self.prompt, shown, question, trace)
             note["prompt"] = f"{self.prompt.id}:{self.prompt.version}"
-        with trail.step("generate") as note:
-            spec = self.spec.generation
-            done = await self.engine.complete(
-                self.model, messages, max_tokens=spec.max_tokens, temperature=spec.temperature
+        spec = self.spec.generation
+        pieces = self.engine.pieces(self.model, messages, max_tokens=spec.max_tokens, temperature=spec.temperature)
+        return guarded(
+            pieces, guard, trail=trail, spent=spent, model=self.model, messages=messages,
+            count_tokens=self.count_tokens, timeout_s=spec.timeout_s,
+        )  # fmt: skip
+
+    def _numbered(self, chunks: Sequence[Chunk]) -> tuple[Citation, ...]:
+        """The passages as they go out: without planted tokens."""
+        return tuple(
+            Citation(
+                number=number, document=chunk.document, chunk=chunk.id, title=chunk.title,
+                text=self.guards.output.without_tokens(chunk.text),
             )
-            note.update(
-                model=self.model,
-                prompt_tokens=done.prompt_tokens,
-                completion_tokens=done.completion_tokens,
-                first_token_s=done.first_token_s,
-                finish_reason=done.finish_reason,
-            )
-            return done
-
-    def _check(self, trail: Trail, completion: Completion, shown: Sequence[Chunk]) -> Verdict:
-        with trail.step("guard_output") as note:
-            verdict = self.guards.answer(completion.text, shown, self.prompt.refusal)
-            trail.events += verdict.events
-            note["events"] = len(verdict.events)
-            return verdict
-
-
-def _numbered(chunks: Sequence[Chunk]) -> tuple[Citation, ...]:
-    return tuple(
-        Citation(number=number, document=chunk.document, chunk=chunk.id, title=chunk.title, text=chunk.text)
-        for number, chunk in enumerate(chunks, 1)
-    )
+            for number, chunk in enumerate(chunks, 1)
+        )  # fmt: skip
 
 
 AnySpec = TypeVar("AnySpec", bound=Spec)

@@ -19,11 +19,12 @@ async def worked_on(
     talk: Talk | None = None,
     tools: Toolbox | None = None,
     screened: Screened | None = None,
+    whole: bool = True,
 ) -> AsyncGenerator[str | Answer]:
     """Text and answer: of a tool where the user's words ask for one, else of the release.
 
     Whether a tool is called is settled before anything is retrieved: no passage has a part in it. `screened` is what
-    the input guards said of the question, where they were asked already.
+    the input guards said of the question, where they were asked already. With `whole` no text comes before the answer.
     """
     if tools is not None and tools.fits(question, pipeline.spec.tools):
         done = await tools.answer(pipeline, question, caller, trace_id, "answers" if talk is None else "chat")
@@ -31,9 +32,9 @@ async def worked_on(
             yield done
             return
     if talk is not None:
-        events = Chat(pipeline).stream(talk, trace_id)
+        events = Chat(pipeline).stream(talk, trace_id, whole=whole)
     else:
-        events = pipeline.stream(question, caller.access, trace_id, screened)
+        events = pipeline.stream(question, caller.access, trace_id, screened, whole=whole)
     async with aclosing(events):
         async for event in events:
             yield event

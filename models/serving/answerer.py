@@ -34,7 +34,7 @@ from models.serving.routes import HostedSpec
 from models.serving.runtime import Runtime
 from models.serving.traffic import Assignment, Routing, RoutingCache, assign, forced
 from models.serving.wire import ApiError
-from models.serving.writer import Redact, TraceWriter, to_trace
+from models.serving.writer import Redact, Row, TraceWriter, to_row
 from models.types import Answer, Citation, GuardEvent, ToolCall
 
 LOG = logging.getLogger("sluice.gateway")
@@ -101,9 +101,12 @@ class Metrics:
     def answered(self, answer: Answer, arm: str) -> None:
         """Count one answer."""
         outcome = "error" if answer.error else "refused" if answer.refused else "answered"
+        if answer.finish_reason == "content_filter":
+            outcome = "blocked"
         self.answers.labels(arm, outcome).inc()
         self.latency.labels(arm).observe(answer.latency_ms / 1000)
         self.tokens.labels("prompt").inc(answer.prompt_tokens)
+        self.tokens.labels("prompt_cached").inc(answer.cached_tokens)
         self.tokens.labels("completion").inc(answer.completion_tokens)
         for event in answer.guards:
             self.guards.labels(event.stage, event.guard, event.action).inc()
@@ -115,7 +118,6 @@ class Metrics:
 def stored_answer(row: Trace) -> Outcome:
     """The answer as the records keep it (redacted)."""
     passages = tuple(Citation.model_validate(passage) for passage in row.passages)
-    calls = [ToolCall.model_validate(call) for call in row.tools]
     answer = Answer(
         question=row.question,
         answer=row.answer,
@@ -132,8 +134,8 @@ def stored_answer(row: Trace) -> Outcome:
         cached_tokens=row.cached_tokens,
         error=row.error,
         path="chat" if row.path == "chat" else "answers",
-        tools=tuple(calls),
-        finish_reason="tool_calls" if any(call.outcome == "returned" for call in calls) else "stop",
+        tools=tuple(ToolCall.model_validate(call) for call in row.tools),
+        finish_reason=row.finish_reason,
     )
     return Outcome(answer, Assignment(row.release, row.arm, row.rollout))
 
@@ -235,7 +237,7 @@ class Answerer:
 
         def note(answer: Answer) -> None:
             asked.usage.add(answer)
-            self._note(answer, to_trace(answer, assignment, asked, created))
+            self._note(answer, to_row(answer, assignment, asked, created))
 
         path = CachedPath(self.cache, pipeline, asked, assignment, note)
         return path.stream(lambda screened: self._run(asked, routing, assignment, screened))
@@ -248,7 +250,7 @@ class Answerer:
     ) -> AsyncGenerator[Begun | str | Outcome]:
         """Answer now and hand the trace to the writer; a request that breaks counts as an error of its arm."""
         trace_id, created, begin = new_trace_id(), time.time(), time.perf_counter()
-        failure, answer = "unexpected failure", None
+        failure, answer, sent = "unexpected failure", None, ""
         async with self.admission.place(asked.left_s):
             yield Begun(assignment, trace_id)
             DEADLINE.set(asked.deadline)
@@ -259,9 +261,10 @@ class Answerer:
                     async with aclosing(self._worked_on(pipeline, asked, trace_id, screened)) as events:
                         async for event in events:
                             if isinstance(event, str):
+                                sent += event
                                 yield event
                             else:
-                                answer = self._priced(event)
+                                answer = await self._ended(event, asked, assignment, bool(sent))
             except InputError as error:
                 failure, asked.usage.begun = "", False
                 field = "question" if asked.talk is None else "messages"
@@ -280,9 +283,9 @@ class Answerer:
                     asked.usage.add(answer)
                 elif failure:
                     latency_ms = (time.perf_counter() - begin) * 1000
-                    answer = self._failed(asked, assignment, trace_id, latency_ms, failure)
+                    answer = self._failed(asked, sent, assignment, trace_id, latency_ms, failure)
                 if answer is not None:
-                    self._note(answer, to_trace(answer, assignment, asked, created))
+                    self._note(answer, to_row(answer, assignment, asked, created))
         assert answer is not None, "answered or raised"
         yield Outcome(answer, assignment)
 
@@ -292,12 +295,20 @@ class Answerer:
         """Text and answer."""
         caller = ToolCaller(asked.caller.digest, asked.caller.tenant, frozenset(asked.caller.access))
         tools = self._tools_for(asked)
-        return worked_on(pipeline, asked.question, caller, trace_id, talk=asked.talk, tools=tools, screened=screened)
+        whole = not asked.stream or bool(asked.request_key)
+        return worked_on(
+            pipeline, asked.question, caller, trace_id, talk=asked.talk, tools=tools, screened=screened, whole=whole
+        )
 
     def _tools_for(self, asked: Ask) -> Toolbox | None:
         """The tools that a request may call. A canary's replay calls none."""
         is_replay = bool(asked.request_key) and not asked.body_digest
         return None if is_replay else self.tools
+
+    async def _ended(self, answer: Answer, asked: Ask, assignment: Assignment, sent: bool) -> Answer:
+        """The answer with its cost; where a part failed and nothing was sent, with what the cache still has."""
+        priced = self._priced(answer)
+        return await self.cache.instead(asked, assignment, priced) if answer.error and not sent else priced
 
     def _priced(self, answer: Answer) -> Answer:
         """The answer with its cost."""
@@ -305,14 +316,15 @@ class Answerer:
         return answer.model_copy(update={"cost": cost}) if cost else answer
 
     @staticmethod
-    def _failed(asked: Ask, assignment: Assignment, trace_id: str, latency_ms: float, error: str) -> Answer:
+    def _failed(asked: Ask, sent: str, assignment: Assignment, trace_id: str, latency_ms: float, error: str) -> Answer:
         return Answer(
-            question=asked.question, answer="", citations=(), refused=False, release=assignment.release,
+            question=asked.question, answer=sent, citations=(), refused=False, release=assignment.release,
             trace_id=trace_id, latency_ms=latency_ms, error=error, path="answers" if asked.talk is None else "chat",
+            finish_reason="error" if sent else "stop",
         )  # fmt: skip
 
-    def _note(self, answer: Answer, trace: Trace) -> None:
-        self.metrics.answered(answer, trace.arm)
+    def _note(self, answer: Answer, trace: Row) -> None:
+        self.metrics.answered(answer, trace["arm"])
         if not self.writer.submit(trace):
             self.metrics.lost.inc()
 

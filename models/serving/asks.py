@@ -49,6 +49,8 @@ class Ask:
     """Where the answer's tokens and cost are counted."""
     talk: Talk | None = None
     """The whole conversation, where the model answers it without passages."""
+    stream: bool = False
+    """Text is sent while it is written. Otherwise the guards see all of an answer before any of it leaves."""
 
     @property
     def left_s(self) -> float:

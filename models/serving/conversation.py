@@ -148,7 +148,7 @@ class Conversation(_Lenient):
         """The last message of the user, or an empty text."""
         return next((message.text for message in reversed(self.messages) if message.role == "user"), "")
 
-    def talk(self, *, is_streamed: bool) -> Talk:
+    def talk(self) -> Talk:
         """The conversation as the model gets it. Raises InputError for tools or schemas that cannot be used."""
         called = {call.id: call.function.name for message in self.messages for call in message.tool_calls or ()}
         tools, must_call = self._tools()
@@ -166,7 +166,6 @@ class Conversation(_Lenient):
             schema=self.response_format.wanted if self.response_format else None,
             tools=tools,
             must_call=must_call,
-            is_streamed=is_streamed,
         )
 
     def _tools(self) -> tuple[tuple[ClientTool, ...], bool]:

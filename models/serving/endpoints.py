@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -26,11 +26,11 @@ from models.serving.embeddings import EmbeddingBody, EmbeddingRequest, embed, em
 from models.serving.event_stream import ClientGoneError, EventStream, while_connected
 from models.serving.openapi import Replies, replies
 from models.serving.response_headers import SAFE
+from models.serving.streams import AnswerStream, ChatStream, Stream
 from models.serving.wire import (
     AnswerRequest,
     ApiError,
     ChatRequest,
-    ChatStream,
     FeedbackRequest,
     answer_body,
     chat_body,
@@ -40,6 +40,7 @@ from models.serving.wire import (
 LOG = logging.getLogger("sluice.gateway")
 MODEL = "sluice"
 CHAT = "sluice-chat"
+ANSWER_EVENTS = "With `stream: true`: `answer.delta` events with text, then `answer.done` with the body, or `error`."
 CHAT_EVENTS = "With `stream: true`: OpenAI's chunks as `data:` lines, then `data: [DONE]`, or an error that ends them."
 CLIENT_LEFT = 499
 """Nobody reads it; the number is nginx's."""
@@ -65,23 +66,17 @@ Caller = Annotated[ApiKey, Depends(_caller)]
 Service = Annotated[Answerer, Depends(_answerer)]
 
 
-def _demand_operator(caller: ApiKey) -> None:
+async def _operator(caller: Caller) -> ApiKey:
+    _only_operators(caller)
+    return caller
+
+
+def _only_operators(caller: ApiKey) -> None:
     if caller.role != "operator":
         raise ApiError(403, "operators_only", "This needs an operator's key.")
 
 
-async def _operator(caller: Caller) -> ApiKey:
-    _demand_operator(caller)
-    return caller
-
-
 Operator = Annotated[ApiKey, Depends(_operator)]
-
-
-async def _usage(request: Request) -> Usage:
-    found = request.state.usage
-    assert isinstance(found, Usage), "the entrance counts every request"
-    return found
 
 
 class Headed:
@@ -94,18 +89,19 @@ class Headed:
     def __init__(
         self,
         caller: ApiKey,
+        service: Answerer,
         usage: Usage,
-        wait_s: float,
-        *,
         release: str,
         request_key: str,
         idempotency_key: str,
+        wait_s: float,
     ) -> None:
         if release or request_key:
-            _demand_operator(caller)
+            _only_operators(caller)
         if request_key and idempotency_key:
             raise ApiError(422, "two_keys", "Send either Idempotency-Key or X-Sluice-Request-Key.")
         self.caller = caller
+        self.service = service
         self.release = release
         self.usage = usage
         self._request_key = request_key
@@ -113,7 +109,14 @@ class Headed:
         self._deadline = time.monotonic() + wait_s
 
     def ask(
-        self, question: str, body: BaseModel, *, session: str | None = None, release: str = "", talk: Talk | None = None
+        self,
+        question: str,
+        body: BaseModel,
+        *,
+        session: str | None = None,
+        release: str = "",
+        talk: Talk | None = None,
+        stream: bool = False,
     ) -> Ask:
         """The request behind a body."""
         request_key, digest = self._request_key, ""
@@ -132,51 +135,55 @@ class Headed:
             self._deadline,
             self.usage,
             talk,
+            stream,
         )
 
 
 async def _headed(
-    caller: Caller,
-    service: Service,
-    usage: Annotated[Usage, Depends(_usage)],
+    request: Request,
     x_sluice_release: Annotated[str, Header(pattern="^[0-9a-f]{64}$|^$")] = "",
     x_sluice_request_key: Annotated[str, Header(max_length=128)] = "",
     x_sluice_deadline_ms: Annotated[int | None, Header(ge=1)] = None,
     idempotency_key: Annotated[str, Header(max_length=255)] = "",
 ) -> Headed:
+    caller, service, usage = request.state.caller, await _answerer(request), request.state.usage
+    assert isinstance(caller, ApiKey), "the entrance lets nobody in without a key"
+    assert isinstance(usage, Usage), "the entrance counts every request"
     longest = service.spec.request_timeout_s
-    wait_s = longest if x_sluice_deadline_ms is None else min(longest, x_sluice_deadline_ms / 1000)
-    return Headed(
-        caller, usage, wait_s,
-        release=x_sluice_release, request_key=x_sluice_request_key, idempotency_key=idempotency_key,
-    )  # fmt: skip
+    wait = longest if x_sluice_deadline_ms is None else min(longest, x_sluice_deadline_ms / 1000)
+    return Headed(caller, service, usage, x_sluice_release, x_sluice_request_key, idempotency_key, wait)
 
 
 Asked = Annotated[Headed, Depends(_headed)]
 
 
-async def _chat(body: ChatRequest, request: Request, service: Service, headed: Asked) -> Response:
+async def _chat(body: ChatRequest, request: Request, headed: Asked) -> Response:
     """POST /v1/chat/completions: an answer in OpenAI's form, streamed or not."""
     if not body.question.strip():
         raise ApiError(422, "no_question", "The last user message is the question; there is none.", param="messages")
     release, talk = "", None
     if body.model == CHAT:
         try:
-            talk = body.talk(is_streamed=body.stream)
+            talk = body.talk()
         except InputError as error:
             raise ApiError(422, "invalid_request", str(error), param=str(error).partition(":")[0]) from error
     elif body.model != MODEL:
-        if headed.caller.role != "operator" or body.model not in (await service.routing.get()).placements:
+        if headed.caller.role != "operator" or body.model not in (await headed.service.routing.get()).placements:
             raise ApiError(404, "model_not_found", f"The models are {MODEL!r} and {CHAT!r}.", param="model")
         release = body.model
-    ask = headed.ask(body.question, body, session=body.user, release=release, talk=talk)
+    ask = headed.ask(body.question, body, session=body.user, release=release, talk=talk, stream=body.stream)
     if not body.stream:
-        outcome = await _waited(request, service.ask(ask))
+        outcome = await _waited(request, headed.service.ask(ask))
         answer = outcome.answer
-        named = headers(answer.release, answer.trace_id, outcome.cache)
-        return JSONResponse(chat_body(answer, body.model), headers=named)
+        return _json(chat_body(answer, body.model), headers(answer.release, answer.trace_id, outcome.cache))
     include_usage = body.stream_options is not None and body.stream_options.include_usage
-    return await _streamed(request, service.stream(ask), body.model, include_usage)
+    return await _streamed(
+        request, headed.service.stream(ask), lambda trace_id: ChatStream(body.model, trace_id, include_usage)
+    )
+
+
+def _json(body: dict[str, Any], headers: dict[str, str]) -> Response:
+    return Response(orjson.dumps(body), media_type="application/json", headers=headers)
 
 
 async def _waited(request: Request, work: Coroutine[Any, Any, Outcome]) -> Outcome:
@@ -186,7 +193,7 @@ async def _waited(request: Request, work: Coroutine[Any, Any, Outcome]) -> Outco
     raise AssertionError("returned or raised")
 
 
-async def _streamed(request: Request, events: Events, model: str, include_usage: bool) -> Response:
+async def _streamed(request: Request, events: Events, form: Callable[[str], Stream]) -> Response:
     """Server-sent events. What fails before the first text is an HTTP error; later, an error event ends the stream."""
     try:
         async with while_connected(request.receive):
@@ -198,44 +205,44 @@ async def _streamed(request: Request, events: Events, model: str, include_usage:
         await events.aclose()
         raise
     assert isinstance(begun, Begun), "a stream begins with who answers"
-    wire = ChatStream(model, begun.trace_id, include_usage)
-    return EventStream(_lines(first, events, wire), headers(begun.assignment.release, begun.trace_id, begun.cache))
+    named = headers(begun.assignment.release, begun.trace_id, begun.cache)
+    return EventStream(_lines(first, events, form(begun.trace_id)), named)
 
 
-async def _lines(first: Begun | str | Outcome, events: Events, wire: ChatStream) -> AsyncGenerator[str]:
+async def _lines(first: Begun | str | Outcome, events: Events, wire: Stream) -> AsyncGenerator[str]:
     async with aclosing(events):
         try:
-            for line in wire.lines(first):
-                yield line
+            yield "".join(wire.lines(first))
             async for event in events:
-                for line in wire.lines(event):
-                    yield line
+                yield "".join(wire.lines(event))
         except ApiError as error:
             yield wire.failed(error)
         except TryAgainError:
             yield wire.failed(ApiError(502, "engine_failed", "The model broke off: the text so far is not whole."))
 
 
-async def _embeddings(body: EmbeddingRequest, request: Request, service: Service, headed: Asked) -> Response:
+async def _embeddings(body: EmbeddingRequest, request: Request, headed: Asked) -> Response:
     """POST /v1/embeddings: vectors by the encoder of the live release, canary or not, so that they stay comparable."""
     release = ""
     if body.model != MODEL:
-        if headed.caller.role != "operator" or body.model not in (await service.routing.get()).placements:
+        if headed.caller.role != "operator" or body.model not in (await headed.service.routing.get()).placements:
             raise ApiError(404, "model_not_found", f"The model is called {MODEL!r}.", param="model")
         release = body.model
     ask = headed.ask("", body, release=release)
     async with while_connected(request.receive):
-        made = await embed(service, ask, body)
+        made = await embed(headed.service, ask, body)
     content = orjson.dumps(embeddings_body(made, body), option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(content, headers=headers(made.release, made.trace_id), media_type="application/json")
 
 
-async def _answers(body: AnswerRequest, request: Request, service: Service, headed: Asked) -> Response:
+async def _answers(body: AnswerRequest, request: Request, headed: Asked) -> Response:
     """POST /v1/answers: a grounded answer with its sources."""
-    outcome = await _waited(request, service.ask(headed.ask(body.question, body, session=body.session)))
+    ask = headed.ask(body.question, body, session=body.session, stream=body.stream)
+    if body.stream:
+        return await _streamed(request, headed.service.stream(ask), lambda _: AnswerStream())
+    outcome = await _waited(request, headed.service.ask(ask))
     answer = outcome.answer
-    named = headers(answer.release, answer.trace_id, outcome.cache)
-    return JSONResponse(answer_body(answer, outcome.assignment), headers=named)
+    return _json(answer_body(answer, outcome.assignment), headers(answer.release, answer.trace_id, outcome.cache))
 
 
 async def _models(caller: Caller, service: Service) -> dict[str, Any]:
@@ -354,7 +361,7 @@ def add_routes(app: FastAPI) -> None:
     """Every path of the gateway. `app.state.answerer` is the service behind them."""
     chat = replies(ChatBody, stream=CHAT_EVENTS, named=True)
     app.add_api_route("/v1/chat/completions", _chat, methods=["POST"], response_model=None, responses=chat)
-    answer = replies(AnswerBody, named=True)
+    answer = replies(AnswerBody, stream=ANSWER_EVENTS, named=True)
     app.add_api_route("/v1/answers", _answers, methods=["POST"], response_model=None, responses=answer)
     vectors = replies(EmbeddingBody, named=True)
     app.add_api_route("/v1/embeddings", _embeddings, methods=["POST"], response_model=None, responses=vectors)

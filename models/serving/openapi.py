@@ -44,13 +44,15 @@ NAMES = {
 def replies(body: type[BaseModel], *, stream: str = "", named: bool = False) -> Replies:
     """What a path answers with 200: a body, perhaps server-sent events instead, perhaps release and trace as headers.
 
-    `stream` says what the events are.
+    `stream` says what the events are; the schema is that of one event.
     """
     reply: Json = {"model": body, "description": (body.__doc__ or "").strip()}
     if named:
         reply["headers"] = NAMES
     if stream:
-        reply["content"] = {"text/event-stream": {"schema": {"type": "string", "description": stream}}}
+        fields = {"event": {"type": "string"}, "data": {"type": "string"}}
+        event = {"type": "object", "description": stream, "properties": fields, "required": ["data"]}
+        reply["content"] = {"text/event-stream": {"schema": event}}
     return {200: reply}
 
 

@@ -2,12 +2,11 @@
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.serving.asks import Begun, Outcome
+from models.answering.confidence import confidence
 from models.serving.conversation import Conversation
 from models.serving.traffic import Assignment
 from models.types import Answer
@@ -24,6 +23,8 @@ class AnswerRequest(BaseModel):
 
     question: str = Field(min_length=1)
     session: Name | None = None
+    stream: bool = False
+    """Send the answer as server-sent events while it is written."""
 
 
 class FeedbackRequest(BaseModel):
@@ -89,9 +90,11 @@ def headers(release: str, trace_id: str, cache: str = "") -> dict[str, str]:
 
 def answer_body(answer: Answer, assignment: Assignment) -> dict[str, Any]:
     """Our own form. `degraded` is set when a part failed and the fallback text was given."""
+    stands = confidence(answer)
     return {
         "answer": answer.answer,
         "citations": [citation.model_dump() for citation in answer.citations],
+        "confidence": None if stands is None else round(stands, 3),
         "refused": answer.refused,
         "release": answer.release,
         "trace_id": answer.trace_id,
@@ -107,7 +110,8 @@ def chat_text(answer: Answer) -> str:
     return f"{answer.answer} {marks}" if marks else answer.answer
 
 
-def _usage(answer: Answer) -> dict[str, Any]:
+def chat_usage(answer: Answer) -> dict[str, Any]:
+    """OpenAI's token counts."""
     return {
         "prompt_tokens": answer.prompt_tokens,
         "completion_tokens": answer.completion_tokens,
@@ -116,7 +120,8 @@ def _usage(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _sources(answer: Answer) -> dict[str, Any]:
+def sources(answer: Answer) -> dict[str, Any]:
+    """The extra fields of a chat."""
     return {
         "release": answer.release,
         "trace_id": answer.trace_id,
@@ -124,7 +129,7 @@ def _sources(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _calls(answer: Answer) -> list[dict[str, Any]]:
+def chat_calls(answer: Answer) -> list[dict[str, Any]]:
     """Calls of the client's own tools."""
     return [
         {
@@ -139,7 +144,7 @@ def _calls(answer: Answer) -> list[dict[str, Any]]:
 
 def chat_body(answer: Answer, model: str) -> dict[str, Any]:
     """OpenAI's chat completion with `release`, `trace_id` and `citations` as extra fields."""
-    calls = _calls(answer)
+    calls = chat_calls(answer)
     message: dict[str, Any] = {"role": "assistant", "content": chat_text(answer), "refusal": None}
     if calls:
         message |= {"content": None, "tool_calls": calls}
@@ -149,55 +154,6 @@ def chat_body(answer: Answer, model: str) -> dict[str, Any]:
         "created": int(time.time()),
         "model": model,
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": answer.finish_reason}],
-        "usage": _usage(answer),
-        **_sources(answer),
+        "usage": chat_usage(answer),
+        **sources(answer),
     }
-
-
-class ChatStream:
-    """A chat as server-sent events: role, text as the guards let it go, then the end with the extra fields."""
-
-    def __init__(self, model: str, trace_id: str, include_usage: bool) -> None:
-        self._usage: dict[str, Any] = {"usage": None} if include_usage else {}
-        self._head = {
-            "id": f"chatcmpl-{trace_id}",
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": model,
-        }
-        self._begun = False
-        self._sent = ""
-
-    def lines(self, event: Begun | str | Outcome) -> Iterator[str]:
-        """The events for one step of a request."""
-        if isinstance(event, Begun):
-            return
-        if not self._begun:
-            self._begun = True
-            yield self._chunk({"role": "assistant", "content": ""})
-        if isinstance(event, str):
-            self._sent += event
-            yield self._chunk({"content": event})
-            return
-        answer = event.answer
-        for number, call in enumerate(_calls(answer)):
-            yield self._chunk({"tool_calls": [{"index": number, **call}]})
-        rest = chat_text(answer).removeprefix(self._sent)
-        for number, word in enumerate(rest.split(" ") if rest else ()):
-            yield self._chunk({"content": word if number == 0 else f" {word}"})
-        yield self._chunk({}, answer.finish_reason, **_sources(answer))
-        if self._usage:
-            yield _event({**self._head, "choices": [], "usage": _usage(answer)})
-        yield "data: [DONE]\n\n"
-
-    def failed(self, error: ApiError) -> str:
-        """The event that ends a stream whose request broke."""
-        return _event(error.body)
-
-    def _chunk(self, delta: dict[str, Any], finish: str | None = None, **more: Any) -> str:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return _event({**self._head, "choices": [choice], **self._usage, **more})
-
-
-def _event(body: dict[str, Any]) -> str:
-    return f"data: {json.dumps(body, separators=(',', ':'), ensure_ascii=False)}\n\n"

@@ -211,6 +211,18 @@ async def test_a_failure_is_never_kept_and_the_next_answer_is(gateway: Open) -> 
     assert [reply.headers["x-sluice-cache"] for reply in replies] == ["miss", "miss", "hit-exact"]
 
 
+async def test_the_last_answer_is_given_where_no_engine_answers(gateway: Open) -> None:
+    engine = FakeEngine("14 days [1]", [None, TryAgainError("down"), TryAgainError("down"), TryAgainError("down")])
+    async with gateway(engine, EXACT.model_copy(update={"ttl_s": 1e-6})) as client:
+        replies = [await ask(client), await ask(client), await ask(client, "other")]
+        kept = await trace(client, replies[1])
+    first, second, stranger = (reply.json() for reply in replies)
+    assert (second["answer"], second["citations"], second["degraded"]) == ("14 days", first["citations"], True)
+    assert [reply.headers["x-sluice-cache"] for reply in replies] == ["miss", "stale", "miss"]
+    assert (stranger["answer"], stranger["degraded"]) == (POLICY.fallback, True)
+    assert (kept["cache"], kept["answer"], bool(kept["error"])) == ("stale", "14 days", True)
+
+
 async def test_a_refusal_of_the_model_is_kept(gateway: Open) -> None:
     engine = FakeEngine("The passages do not say.")
     async with gateway(engine) as client:

@@ -1,7 +1,7 @@
 """Cases asked through a pipeline: order, how many at once, progress, and a release that fails."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from evaluation.asking import ask_cases
 from infra.errors import TryAgainError
 from models.answering.fake import chunk, fake_pipeline
 from models.serving.fake import FakeEngine
-from models.types import Case, Completion, Message
+from models.types import Case, Message, Piece
 
 CHUNKS = [chunk(1, "The appeal period is 14 days."), chunk(2, "The secret number is 99.", access=("staff",))]
 CASES = [Case(id=f"c-{number}", question="What is the appeal period?", answer="14 days") for number in range(7)]
@@ -25,7 +25,7 @@ class CountingEngine(FakeEngine):
         self.expected, self.full = expected, asyncio.Event()
         self.now = self.most = self.begun = 0
 
-    async def complete(
+    async def pieces(
         self,
         model: str,
         messages: Sequence[Message],
@@ -34,7 +34,7 @@ class CountingEngine(FakeEngine):
         temperature: float = 0.0,
         schema: dict[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
-    ) -> Completion:
+    ) -> AsyncIterator[Piece]:
         self.begun += 1
         first = self.begun == 1
         self.now += 1
@@ -45,7 +45,8 @@ class CountingEngine(FakeEngine):
         for _ in range(20 if first else 0):
             await asyncio.sleep(0)
         self.now -= 1
-        return await super().complete(model, messages, max_tokens=max_tokens, temperature=temperature, schema=schema)
+        async for piece in super().pieces(model, messages, max_tokens=max_tokens, temperature=temperature):
+            yield piece
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 50])

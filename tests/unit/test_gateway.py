@@ -23,7 +23,7 @@ from models.serving.gateway import create_app
 from models.serving.runtime import Runtime
 from models.training.feedback import FeedbackSpec, rated_answers, rows_of_feedback
 from models.training.rows import PreferenceRow, TrainingRow
-from models.types import Completion, Engine, Message
+from models.types import Engine, Message, Piece
 
 OLD, NEW = "a" * 64, "b" * 64
 CHUNKS = [
@@ -59,7 +59,7 @@ class SlowEngine(FakeEngine):
         self.go, self.full = asyncio.Event(), asyncio.Event()
         self.waiting = 0
 
-    async def complete(
+    async def pieces(
         self,
         model: str,
         messages: Sequence[Message],
@@ -68,12 +68,16 @@ class SlowEngine(FakeEngine):
         temperature: float = 0.0,
         schema: dict[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
-    ) -> Completion:
+    ) -> AsyncIterator[Piece]:
         self.waiting += 1
         if self.waiting == SPEC.max_in_flight:
             self.full.set()
         await self.go.wait()
-        return await super().complete(model, messages, max_tokens=max_tokens, temperature=temperature, schema=schema)
+        pieces = super().pieces(
+            model, messages, max_tokens=max_tokens, temperature=temperature, schema=schema, options=options
+        )
+        async for piece in pieces:
+            yield piece
 
 
 @asynccontextmanager
@@ -112,7 +116,7 @@ async def test_an_answer_with_citations_release_and_trace(gateway: Open, records
         trace = (await client.get(f"/v1/traces/{body['trace_id']}", headers=OPERATOR)).json()
     assert reply.status_code == 200
     assert set(body) == {
-        "answer", "citations", "refused", "release", "trace_id", "latency_ms", "arm", "degraded",
+        "answer", "citations", "confidence", "refused", "release", "trace_id", "latency_ms", "arm", "degraded",
     }  # fmt: skip
     assert (body["answer"], body["refused"], body["release"], body["arm"]) == ("14 days", False, OLD, "production")
     assert body["citations"] == [

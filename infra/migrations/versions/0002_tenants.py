@@ -27,6 +27,7 @@ def _columns() -> dict[str, list[sa.Column[Any]]]:
             sa.Column("engine", sa.String(length=128), nullable=False, server_default=""),
             sa.Column("cache", sa.String(length=16), nullable=False, server_default=""),
             sa.Column("tools", sa.JSON(), nullable=False, server_default="[]"),
+            sa.Column("finish_reason", sa.String(length=16), nullable=False, server_default="stop"),
             sa.Column("urgent", sa.Boolean(), nullable=False, server_default=sa.false()),
             sa.Column("left_out", sa.Boolean(), nullable=False, server_default=sa.false()),
             sa.Column("body_digest", sa.String(length=64), nullable=False, server_default=""),

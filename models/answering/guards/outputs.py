@@ -47,6 +47,12 @@ class OutputGuards:
         """For one answer without passages: nothing is cited, everything else is checked."""
         return self._guard(PlainReading(), refusal, system, secrets, whole)
 
+    def without_tokens(self, text: str) -> str:
+        """A passage as it may be cited: planted tokens are hidden."""
+        for token in self.policy.leak_tokens:
+            text = text.replace(token, "<PLANTED_TOKEN>")
+        return text
+
     def _guard(self, reading: Reading, refusal: str, system: str, secrets: Sequence[str], whole: bool) -> StreamGuard:
         policy, output = self.policy, self.policy.output
         watching = [Watching(personal_watch(self._personal, self._waiting), blocks=policy.personal_data == "refuse")]

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from indexes.types import Embedder
 from models.serving.asks import Ask
-from models.serving.cache.entries import Entry, Place, entry_of
+from models.serving.cache.entries import Entry, Place, entry_of, place_of
 from models.serving.cache.flights import Flights
 from models.serving.cache.questions import packed
 from models.serving.cache.rules import Redact, is_personal, kept_out
@@ -18,6 +18,7 @@ from models.serving.cache.semantic import calibration_of
 from models.serving.cache.spec import CacheSpec, SemanticSpec
 from models.serving.cache.store import CacheStore
 from models.serving.cache.vetoes import veto
+from models.serving.traffic import Assignment
 from models.types import Answer, Span
 
 LOG = logging.getLogger("sluice.gateway")
@@ -133,6 +134,18 @@ class AnswerCache:
         """The last answer to the same question, however old: for when no engine answers."""
         entry = await self.store.get(place)
         return Hit(entry, "stale", self._clock() - entry.created) if entry is not None else None
+
+    async def instead(self, asked: Ask, assignment: Assignment, failed: Answer) -> Answer:
+        """The last answer to the same question in place of the apology; it stays a failure of the release."""
+        if not self.takes_part(asked) or not self.spec.stale_s:
+            return failed
+        hit = await self.stale(place_of(asked, assignment, failed.question))
+        if hit is None:
+            return failed
+        self.metrics.lookups.labels("stale").inc()
+        kept = hit.answer(failed.question, failed.trace_id, failed.latency_ms, failed.spans)
+        shown = ("answer", "citations", "refused", "passages", "retrieved", "cache")
+        return failed.model_copy(update={name: getattr(kept, name) for name in shown})
 
     def given(self, hit: Hit | None) -> None:
         """Count the result of a request's look-ups."""

@@ -66,7 +66,11 @@ class CachedPath:
                     if leads and isinstance(event, Outcome):
                         self._cache.keep(place, event.answer, self._pipeline.embedder)
                         leads = False
-                    yield event if isinstance(event, str) else replace(event, cache="miss")
+                    if isinstance(event, str):
+                        yield event
+                    else:
+                        is_stale = isinstance(event, Outcome) and event.answer.cache == "stale"
+                        yield replace(event, cache="stale" if is_stale else "miss")
         finally:
             if leads:
                 self._cache.flights.land(place, None)

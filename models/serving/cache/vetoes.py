@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from models.serving.cache.words import AXES, LIGHT, NEGATION, NUMBERS, SAME
 
-TOKEN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?|\d+(?:[.,:]\d+)*|[€$£%]")
+TOKEN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?[+#]*|\d+(?:[.,:]\d+)*|[€$£%]")
 GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 NOT = re.compile(r"n['’]t$")
 BEFORE = r"^(?:[^?]*[.!,:] )?(?:so |and |but )?"
@@ -67,10 +67,15 @@ class Read(NamedTuple):
     numbers: tuple[str, ...]
     negated: bool
     sides: frozenset[tuple[int, int]]
+    """Rows of AXES that it names, and which side of them."""
     places: frozenset[tuple[str, str]]
+    """Words after "from" and after "to"."""
     units: frozenset[int]
+    """Units of time, wherever they stand."""
     size: str
+    """One of SIZES that the question asks for."""
     words: frozenset[str]
+    """Words that carry content, by their stems."""
 
 
 def _stem(word: str) -> str:
@@ -111,17 +116,13 @@ def read(question: str) -> Read:
     """What the vetoes compare of a question."""
     text = GROUPED.sub("", question.casefold())
     kind, rest = "", text
-    for name, pattern in KINDS:
-        found = pattern.search(text)
-        if found:
-            kind, rest = name, text[: found.start("asks")] + " " + text[found.end("asks") :]
-            break
     size = ""
-    if kind == "measure":
-        size = (
-            next((word for word in TOKEN.findall(text[found.end("asks") :])[:1] if word in SIZES), "") if found else ""
-        )
-        rest = rest.replace(f" {size} ", " ", 1) if size else rest
+    for name, pattern in KINDS:
+        if found := pattern.search(text):
+            kind, after = name, text[found.end("asks") :]
+            size = next((one for one in SIZES if kind == "measure" and after.startswith(f" {one} ")), "")
+            rest = f"{text[: found.start('asks')]} {after[len(size) + 1 :] if size else after}"
+            break
     tokens = TOKEN.findall(rest)
     numbers = tuple(sorted(NUMBERS.get(token, token) for token in tokens if token[0].isdigit() or token in NUMBERS))
     sides = set().union(*(_SIDES.get(_stem(token), ()) for token in TOKEN.findall(text) if token not in MEASURED))
@@ -139,7 +140,7 @@ def read(question: str) -> Read:
     return Read(
         kind=kind,
         numbers=numbers,
-        negated=any(map(_negates, tokens)),
+        negated=any(map(_negates, TOKEN.findall(text))),
         sides=frozenset(side for side in sides if side[0] != UNITS),
         places=frozenset(places),
         units=frozenset(side for axis, side in sides if axis == UNITS),
@@ -157,13 +158,17 @@ def _turned(one: Read, other: Read) -> bool:
     return any((("to" if place == "from" else "from"), word) in other.places for place, word in one.places)
 
 
+def _same_size(one: Read, other: Read) -> bool:
+    return not (one.size and other.size) or one.size == other.size
+
+
 VETOES: dict[str, Callable[[Read, Read], bool]] = {
     "number": lambda one, other: one.numbers != other.numbers,
     "unit": lambda one, other: bool(one.units and other.units) and one.units != other.units,
     "negation": lambda one, other: one.negated != other.negated,
     "opposite": lambda one, other: one.sides != other.sides or _turned(one, other),
     "kind": lambda one, other: one.kind != other.kind and frozenset((one.kind, other.kind)) not in ALIKE,
-    "word": lambda one, other: one.words != other.words or (bool(one.size and other.size) and one.size != other.size),
+    "word": lambda one, other: not one.words or one.words != other.words or not _same_size(one, other),
 }
 """Name → whether it keeps two questions apart, in the order in which they are tried."""
 
