@@ -61,6 +61,11 @@ class Piece(NamedTuple):
     cached_tokens: int = 0
     engine: str = ""
 
+    @property
+    def is_text(self) -> bool:
+        """Whether it has nothing but text."""
+        return not (self.finish_reason or self.prompt_tokens or self.completion_tokens)
+
 
 class Engine(Protocol):
     """Port of a running language-model server.

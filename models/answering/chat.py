@@ -23,6 +23,8 @@ from models.types import Answer, Message, ToolCall
 
 NO_CALL = "none"
 """What the model names when no tool fits."""
+ORDERS = frozenset({"injection", "jailbreak", "classifier"})
+"""Input guards that find orders to the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,8 @@ class Chat:
                     continue
                 text, fine, events = self._guards.question(message.content)
                 messages.append(message if text == message.content else Message(role="user", content=text))
-                allowed = allowed and fine
+                orders = self._limits.question_injection == "refuse" and any(one.guard in ORDERS for one in events)
+                allowed = allowed and fine and not orders
                 trail.events += events
             note["events"] = len(trail.events)
         return messages, allowed

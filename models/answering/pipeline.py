@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -54,6 +54,9 @@ class ChatSpec(Spec):
     """Most tokens of a message, whatever the client asks for."""
     max_chars: int = Field(ge=1, le=1_000_000)
     """Longest conversation, in characters of all messages."""
+    question_injection: Literal["flag", "refuse"] = "flag"
+    """A user's message that gives the model orders: note it, or refuse, whatever `guards.question_injection` says of
+    answers from passages. Nothing else holds what a model repeats where there are no passages to hold it against."""
 
 
 class AnswerSpec(Spec):

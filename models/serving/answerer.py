@@ -34,7 +34,7 @@ from models.serving.routes import HostedSpec
 from models.serving.runtime import Runtime
 from models.serving.traffic import Assignment, Routing, RoutingCache, assign, forced
 from models.serving.wire import ApiError
-from models.serving.writer import Redact, TraceWriter, to_trace
+from models.serving.writer import Redact, Row, TraceWriter, to_row
 from models.types import Answer, Citation, GuardEvent, ToolCall
 
 LOG = logging.getLogger("sluice.gateway")
@@ -237,7 +237,7 @@ class Answerer:
 
         def note(answer: Answer) -> None:
             asked.usage.add(answer)
-            self._note(answer, to_trace(answer, assignment, asked, created))
+            self._note(answer, to_row(answer, assignment, asked, created))
 
         path = CachedPath(self.cache, pipeline, asked, assignment, note)
         return path.stream(lambda screened: self._run(asked, routing, assignment, screened))
@@ -285,7 +285,7 @@ class Answerer:
                     latency_ms = (time.perf_counter() - begin) * 1000
                     answer = self._failed(asked, sent, assignment, trace_id, latency_ms, failure)
                 if answer is not None:
-                    self._note(answer, to_trace(answer, assignment, asked, created))
+                    self._note(answer, to_row(answer, assignment, asked, created))
         assert answer is not None, "answered or raised"
         yield Outcome(answer, assignment)
 
@@ -323,8 +323,8 @@ class Answerer:
             finish_reason="error" if sent else "stop",
         )  # fmt: skip
 
-    def _note(self, answer: Answer, trace: Trace) -> None:
-        self.metrics.answered(answer, trace.arm)
+    def _note(self, answer: Answer, trace: Row) -> None:
+        self.metrics.answered(answer, trace["arm"])
         if not self.writer.submit(trace):
             self.metrics.lost.inc()
 

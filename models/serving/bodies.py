@@ -39,6 +39,9 @@ class AnswerBody(Body):
     answer: str
     citations: list[Citation]
     """The passages that the answer names as its sources."""
+    confidence: float | None
+    """How far the answer stands on its sources: the share of the question's words in the cited passages times that of
+    the answer's, 0 to 1. No probability of being right; null where the text is not from passages."""
     refused: bool
     """No answer could be given from what the caller may see, or a guard held it back: `answer` says so."""
     release: str

@@ -17,7 +17,7 @@ from models.serving.asks import Ask
 from models.serving.entrance import too_late
 from models.serving.traffic import Assignment
 from models.serving.wire import ApiError, Name
-from models.serving.writer import to_trace
+from models.serving.writer import to_row
 from models.types import Answer, Span
 
 AT_ONCE = 8
@@ -161,5 +161,5 @@ def _note(
     )  # fmt: skip
     asked.usage.add(answer)
     service.metrics.tokens.labels("prompt").inc(tokens)
-    if not service.writer.submit(to_trace(answer, assignment, asked, created)):
+    if not service.writer.submit(to_row(answer, assignment, asked, created)):
         service.metrics.lost.inc()

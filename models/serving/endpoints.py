@@ -66,23 +66,17 @@ Caller = Annotated[ApiKey, Depends(_caller)]
 Service = Annotated[Answerer, Depends(_answerer)]
 
 
-def _demand_operator(caller: ApiKey) -> None:
+async def _operator(caller: Caller) -> ApiKey:
+    _only_operators(caller)
+    return caller
+
+
+def _only_operators(caller: ApiKey) -> None:
     if caller.role != "operator":
         raise ApiError(403, "operators_only", "This needs an operator's key.")
 
 
-async def _operator(caller: Caller) -> ApiKey:
-    _demand_operator(caller)
-    return caller
-
-
 Operator = Annotated[ApiKey, Depends(_operator)]
-
-
-async def _usage(request: Request) -> Usage:
-    found = request.state.usage
-    assert isinstance(found, Usage), "the entrance counts every request"
-    return found
 
 
 class Headed:
@@ -95,18 +89,19 @@ class Headed:
     def __init__(
         self,
         caller: ApiKey,
+        service: Answerer,
         usage: Usage,
-        wait_s: float,
-        *,
         release: str,
         request_key: str,
         idempotency_key: str,
+        wait_s: float,
     ) -> None:
         if release or request_key:
-            _demand_operator(caller)
+            _only_operators(caller)
         if request_key and idempotency_key:
             raise ApiError(422, "two_keys", "Send either Idempotency-Key or X-Sluice-Request-Key.")
         self.caller = caller
+        self.service = service
         self.release = release
         self.usage = usage
         self._request_key = request_key
@@ -145,26 +140,24 @@ class Headed:
 
 
 async def _headed(
-    caller: Caller,
-    service: Service,
-    usage: Annotated[Usage, Depends(_usage)],
+    request: Request,
     x_sluice_release: Annotated[str, Header(pattern="^[0-9a-f]{64}$|^$")] = "",
     x_sluice_request_key: Annotated[str, Header(max_length=128)] = "",
     x_sluice_deadline_ms: Annotated[int | None, Header(ge=1)] = None,
     idempotency_key: Annotated[str, Header(max_length=255)] = "",
 ) -> Headed:
+    caller, service, usage = request.state.caller, await _answerer(request), request.state.usage
+    assert isinstance(caller, ApiKey), "the entrance lets nobody in without a key"
+    assert isinstance(usage, Usage), "the entrance counts every request"
     longest = service.spec.request_timeout_s
-    wait_s = longest if x_sluice_deadline_ms is None else min(longest, x_sluice_deadline_ms / 1000)
-    return Headed(
-        caller, usage, wait_s,
-        release=x_sluice_release, request_key=x_sluice_request_key, idempotency_key=idempotency_key,
-    )  # fmt: skip
+    wait = longest if x_sluice_deadline_ms is None else min(longest, x_sluice_deadline_ms / 1000)
+    return Headed(caller, service, usage, x_sluice_release, x_sluice_request_key, idempotency_key, wait)
 
 
 Asked = Annotated[Headed, Depends(_headed)]
 
 
-async def _chat(body: ChatRequest, request: Request, service: Service, headed: Asked) -> Response:
+async def _chat(body: ChatRequest, request: Request, headed: Asked) -> Response:
     """POST /v1/chat/completions: an answer in OpenAI's form, streamed or not."""
     if not body.question.strip():
         raise ApiError(422, "no_question", "The last user message is the question; there is none.", param="messages")
@@ -175,19 +168,22 @@ async def _chat(body: ChatRequest, request: Request, service: Service, headed: A
         except InputError as error:
             raise ApiError(422, "invalid_request", str(error), param=str(error).partition(":")[0]) from error
     elif body.model != MODEL:
-        if headed.caller.role != "operator" or body.model not in (await service.routing.get()).placements:
+        if headed.caller.role != "operator" or body.model not in (await headed.service.routing.get()).placements:
             raise ApiError(404, "model_not_found", f"The models are {MODEL!r} and {CHAT!r}.", param="model")
         release = body.model
     ask = headed.ask(body.question, body, session=body.user, release=release, talk=talk, stream=body.stream)
     if not body.stream:
-        outcome = await _waited(request, service.ask(ask))
+        outcome = await _waited(request, headed.service.ask(ask))
         answer = outcome.answer
-        named = headers(answer.release, answer.trace_id, outcome.cache)
-        return JSONResponse(chat_body(answer, body.model), headers=named)
+        return _json(chat_body(answer, body.model), headers(answer.release, answer.trace_id, outcome.cache))
     include_usage = body.stream_options is not None and body.stream_options.include_usage
     return await _streamed(
-        request, service.stream(ask), lambda trace_id: ChatStream(body.model, trace_id, include_usage)
+        request, headed.service.stream(ask), lambda trace_id: ChatStream(body.model, trace_id, include_usage)
     )
+
+
+def _json(body: dict[str, Any], headers: dict[str, str]) -> Response:
+    return Response(orjson.dumps(body), media_type="application/json", headers=headers)
 
 
 async def _waited(request: Request, work: Coroutine[Any, Any, Outcome]) -> Outcome:
@@ -216,40 +212,37 @@ async def _streamed(request: Request, events: Events, form: Callable[[str], Stre
 async def _lines(first: Begun | str | Outcome, events: Events, wire: Stream) -> AsyncGenerator[str]:
     async with aclosing(events):
         try:
-            for line in wire.lines(first):
-                yield line
+            yield "".join(wire.lines(first))
             async for event in events:
-                for line in wire.lines(event):
-                    yield line
+                yield "".join(wire.lines(event))
         except ApiError as error:
             yield wire.failed(error)
         except TryAgainError:
             yield wire.failed(ApiError(502, "engine_failed", "The model broke off: the text so far is not whole."))
 
 
-async def _embeddings(body: EmbeddingRequest, request: Request, service: Service, headed: Asked) -> Response:
+async def _embeddings(body: EmbeddingRequest, request: Request, headed: Asked) -> Response:
     """POST /v1/embeddings: vectors by the encoder of the live release, canary or not, so that they stay comparable."""
     release = ""
     if body.model != MODEL:
-        if headed.caller.role != "operator" or body.model not in (await service.routing.get()).placements:
+        if headed.caller.role != "operator" or body.model not in (await headed.service.routing.get()).placements:
             raise ApiError(404, "model_not_found", f"The model is called {MODEL!r}.", param="model")
         release = body.model
     ask = headed.ask("", body, release=release)
     async with while_connected(request.receive):
-        made = await embed(service, ask, body)
+        made = await embed(headed.service, ask, body)
     content = orjson.dumps(embeddings_body(made, body), option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(content, headers=headers(made.release, made.trace_id), media_type="application/json")
 
 
-async def _answers(body: AnswerRequest, request: Request, service: Service, headed: Asked) -> Response:
+async def _answers(body: AnswerRequest, request: Request, headed: Asked) -> Response:
     """POST /v1/answers: a grounded answer with its sources."""
     ask = headed.ask(body.question, body, session=body.session, stream=body.stream)
     if body.stream:
-        return await _streamed(request, service.stream(ask), lambda _: AnswerStream())
-    outcome = await _waited(request, service.ask(ask))
+        return await _streamed(request, headed.service.stream(ask), lambda _: AnswerStream())
+    outcome = await _waited(request, headed.service.ask(ask))
     answer = outcome.answer
-    named = headers(answer.release, answer.trace_id, outcome.cache)
-    return JSONResponse(answer_body(answer, outcome.assignment), headers=named)
+    return _json(answer_body(answer, outcome.assignment), headers(answer.release, answer.trace_id, outcome.cache))
 
 
 async def _models(caller: Caller, service: Service) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from itertools import takewhile
 from typing import Any
 
 import orjson
@@ -97,18 +98,38 @@ class OpenAIEngine:
                 connection = await self._connections.ask_anew(connection, asked, self.timeout_s)
                 lines = await connection.lines()
             while lines:
-                for line in lines:
-                    if line == DONE:
+                if not done:
+                    for piece in self._parsed(lines, name):
+                        yield piece
+                    if DONE in lines:
                         done = True
                         connection.hurry(LINGER_S)
-                    elif not done:
-                        yield parse_event(line, self.base_url, name)
                 lines = await connection.lines()
             raise_for_status(connection.status, connection.body, self.base_url)
             if not done:
                 raise TryAgainError(f"{self.base_url}: {connection.error or 'the stream ended early'}")
         finally:
             self._connections.give_back(connection)
+
+    def _parsed(self, lines: Sequence[bytes], name: str) -> Iterator[Piece]:
+        """What came in one read, up to the end of the answer. Texts beside each other are one piece: guards, wire and
+        network do as much for a word as for a line.
+        """
+        last: Piece | None = None
+        try:
+            for line in takewhile(lambda line: line != DONE, lines):
+                piece = parse_event(line, self.base_url, name)
+                if last is not None and last.is_text and piece.is_text:
+                    piece = Piece(last.text + piece.text, engine=name)
+                elif last is not None:
+                    yield last
+                last = piece
+        except TryAgainError:
+            if last is not None:
+                yield last
+            raise
+        if last is not None:
+            yield last
 
     async def complete(
         self,

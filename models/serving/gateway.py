@@ -2,10 +2,11 @@
 
 import argparse
 import asyncio
+import gc
 import logging
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 
@@ -44,13 +45,21 @@ from models.serving.runtime import ReleaseBuilder, Runtime
 from models.serving.writer import Redact
 
 LOG = logging.getLogger("sluice.gateway")
+THREAD_TURN_S = 0.0005
+"""How long a thread that writes traces or reads the routing may keep requests waiting; Python's own figure is ten times
+as much."""
 
 
-async def _keep_warm(service: Answerer, stop: asyncio.Event) -> None:
-    """Build the pipelines that traffic may reach before it does; what fails is tried again at the next look."""
+async def _keep_warm(service: Answerer, stop: asyncio.Event, built: Callable[[], None]) -> None:
+    """Read the routing before a request would have to wait for it, and build the pipelines that traffic may reach.
+
+    What fails is tried again at the next look. `built` is called after new ones were built.
+    """
     failed: dict[str, str] = {}
+    known: list[str] = []
     while not stop.is_set():
         try:
+            await service.routing.renew()
             routing = await service.routing.get()
             for release in routing.active:
                 try:
@@ -60,10 +69,13 @@ async def _keep_warm(service: Answerer, stop: asyncio.Event) -> None:
                     if failed.get(release) != str(error):
                         LOG.error("release %s cannot be served: %s", release[:12], error)
                     failed[release] = str(error)
+            if routing.active != known:
+                known = routing.active
+                built()
         except TryAgainError as error:
             LOG.warning("records: %s", error)
         try:
-            await asyncio.wait_for(stop.wait(), service.spec.routing_max_age_s)
+            await asyncio.wait_for(stop.wait(), service.spec.routing_max_age_s / 2)
         except TimeoutError:
             continue
 
@@ -77,6 +89,7 @@ def create_app(
     prices: TokenPrices = TokenPrices(),  # noqa: B008  # frozen
     redis_url: str = "",
     spool: Spool | None = None,
+    built: Callable[[], None] = lambda: None,
     tools: Toolbox | None = None,
     cache: CacheSpec | None = None,
     collectors: Sequence[Collector] = (),
@@ -86,7 +99,7 @@ def create_app(
     Limits of keys are counted in the Redis of `redis_url`, if there is one, and the answers of the cache lie there, or
     in this process; without `cache` none is kept. Traces go through `spool`; without one, through a temporary one that
     dies with the process. `collectors` are metrics that others keep. Its lifespan owns `runtime`, the trace writer and
-    the spool: on shutdown traces are flushed and engine clients closed.
+    the spool: on shutdown traces are flushed and engine clients closed. `built` is called when pipelines were built.
     """
     kept = cache or CacheSpec()
     store = RedisStore(redis_url, kept) if redis_url else MemoryStore(kept)
@@ -99,7 +112,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         stop = asyncio.Event()
-        warming = asyncio.create_task(_keep_warm(service, stop))
+        warming = asyncio.create_task(_keep_warm(service, stop, built))
         yield
         stop.set()
         await warming
@@ -196,11 +209,18 @@ def serve(host: str, port: int) -> None:
         redis_url=redis_url,
         spool=spool,
         tools=_tools(records),
+        built=settle,
         collectors=[engines],
         cache=policy().section("cache", CacheSpec),
     )
     run_app(app, spec, listener)
     records.close()
+
+
+def settle() -> None:
+    """Spare what was loaded from garbage collection: it stays, and to look it all through stops every request."""
+    gc.collect()
+    gc.freeze()
 
 
 def run_app(app: FastAPI, spec: GatewaySpec, listener: socket.socket) -> None:
@@ -210,6 +230,7 @@ def run_app(app: FastAPI, spec: GatewaySpec, listener: socket.socket) -> None:
     from models.serving.draining import DrainingServer
 
     service: Answerer = app.state.answerer
+    sys.setswitchinterval(THREAD_TURN_S)
     config = uvicorn.Config(
         app,
         http=limited(spec.http),

@@ -1,9 +1,10 @@
 """Answers as server-sent events, in OpenAI's and in our own form. A stream that broke ends with an error event."""
 
-import json
 import time
 from collections.abc import Iterator
 from typing import Any, Protocol
+
+import orjson
 
 from models.serving.asks import Begun, Outcome
 from models.serving.wire import ApiError, answer_body, chat_calls, chat_text, chat_usage, sources
@@ -105,4 +106,4 @@ class AnswerStream(Stream):
 
 def _event(body: dict[str, Any], name: str = "") -> str:
     head = f"event: {name}\n" if name else ""
-    return f"{head}data: {json.dumps(body, separators=(',', ':'), ensure_ascii=False)}\n\n"
+    return f"{head}data: {orjson.dumps(body).decode()}\n\n"

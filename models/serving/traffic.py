@@ -99,6 +99,11 @@ class RoutingCache:
             assert self._routing is not None, "read or raised"
             return self._routing
 
+    async def renew(self) -> None:
+        """Read it now, while requests go on with the one that is in force. Raises TryAgainError as get does."""
+        async with self._lock:
+            await self._read()
+
     async def _read(self) -> None:
         try:
             self._routing = await asyncio.to_thread(read_routing, self._records)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.answering.confidence import confidence
 from models.serving.conversation import Conversation
 from models.serving.traffic import Assignment
 from models.types import Answer
@@ -89,9 +90,11 @@ def headers(release: str, trace_id: str, cache: str = "") -> dict[str, str]:
 
 def answer_body(answer: Answer, assignment: Assignment) -> dict[str, Any]:
     """Our own form. `degraded` is set when a part failed and the fallback text was given."""
+    stands = confidence(answer)
     return {
         "answer": answer.answer,
         "citations": [citation.model_dump() for citation in answer.citations],
+        "confidence": None if stands is None else round(stands, 3),
         "refused": answer.refused,
         "release": answer.release,
         "trace_id": answer.trace_id,

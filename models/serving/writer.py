@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from infra.errors import SluiceError, TryAgainError
-from infra.records import Records, Trace, new_values
+from infra.records import Records
 from infra.spool import Spool
 from models.answering.guards.outputs import is_unsafe
 from models.serving.asks import Ask
@@ -31,45 +31,49 @@ LINGER_S = 0.1
 Somebody who waits for a trace ends it."""
 RETRY_S = 0.5
 Redact = Callable[[str], str]
+Row = dict[str, Any]
+"""A trace by the columns of the records; their mapped class costs five times as much to make."""
 Lost = Callable[[int], None]
 """Called with the number of traces that could not be kept."""
 
 
-def to_trace(answer: Answer, assignment: Assignment, asked: Ask, created: float) -> Trace:
+def to_row(answer: Answer, assignment: Assignment, asked: Ask, created: float) -> Row:
     """The record of one answer, not redacted yet. `created` in seconds since the epoch."""
-    return Trace(
-        trace_id=answer.trace_id,
-        created=created,
-        release=answer.release,
-        arm=assignment.arm,
-        rollout=assignment.rollout,
-        session=asked.session_digest,
-        request_key=_kept_key(answer, asked),
-        body_digest=asked.body_digest,
-        question=answer.question,
-        answer=answer.answer,
-        refused=answer.refused,
-        unsafe=is_unsafe(answer.guards),
-        latency_ms=answer.latency_ms,
-        prompt_tokens=answer.prompt_tokens,
-        completion_tokens=answer.completion_tokens,
-        cached_tokens=answer.cached_tokens,
-        error=answer.error,
-        guards=[event.model_dump() for event in answer.guards],
-        spans=[span.model_dump() for span in answer.spans],
-        passages=[passage.model_dump() for passage in answer.passages],
-        citations=[citation.number for citation in answer.citations],
-        retrieved=list(answer.retrieved),
-        tenant=asked.caller.tenant,
-        caller=asked.caller.digest[:16],
-        path=answer.path,
-        cost=answer.cost,
-        engine=answer.engine,
-        cache=answer.cache,
-        tools=[call.model_dump() for call in answer.tools],
-        finish_reason=answer.finish_reason,
-        urgent=bool(answer.error or answer.guards) or assignment.arm != "production",
-    )
+    return {
+        "trace_id": answer.trace_id,
+        "created": created,
+        "release": answer.release,
+        "arm": assignment.arm,
+        "rollout": assignment.rollout,
+        "session": asked.session_digest,
+        "request_key": _kept_key(answer, asked),
+        "body_digest": asked.body_digest,
+        "question": answer.question,
+        "answer": answer.answer,
+        "refused": answer.refused,
+        "unsafe": is_unsafe(answer.guards),
+        "latency_ms": answer.latency_ms,
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+        "cached_tokens": answer.cached_tokens,
+        "error": answer.error,
+        "guards": [event.model_dump() for event in answer.guards],
+        "spans": [span.model_dump() for span in answer.spans],
+        "passages": [passage.model_dump() for passage in answer.passages],
+        "citations": [citation.number for citation in answer.citations],
+        "retrieved": list(answer.retrieved),
+        "tenant": asked.caller.tenant,
+        "caller": asked.caller.digest[:16],
+        "path": answer.path,
+        "cost": answer.cost,
+        "engine": answer.engine,
+        "cache": answer.cache,
+        "tools": [call.model_dump() for call in answer.tools],
+        "finish_reason": answer.finish_reason,
+        "urgent": bool(answer.error or answer.guards) or assignment.arm != "production",
+        "exported": False,
+        "left_out": False,
+    }
 
 
 def _ignore(_: int) -> None:
@@ -92,7 +96,7 @@ class TraceWriter:
         self._redact = lru_cache(maxsize=4096)(redact)  # the same passages come again and again
         self._spool = spool or Spool.temporary()
         self._lost = lost
-        self._queue: queue.Queue[Trace | None] = queue.Queue(capacity)
+        self._queue: queue.Queue[Row | None] = queue.Queue(capacity)
         self._waiting: dict[str, Future[None]] = {}
         self._safe: set[str] = set()
         """Those of the waiting that are in the spool."""
@@ -123,13 +127,13 @@ class TraceWriter:
         """Whether traces are still being written."""
         return all(thread.is_alive() for thread in self._threads)
 
-    def submit(self, trace: Trace) -> bool:
+    def submit(self, trace: Row) -> bool:
         """Take a trace without waiting; False, and the trace is lost, when the queue is full."""
-        self._waiting[trace.trace_id] = Future()
+        self._waiting[trace["trace_id"]] = Future()
         try:
             self._queue.put_nowait(trace)
         except queue.Full:
-            self._give_up([trace.trace_id], TryAgainError("the queue of traces is full"))
+            self._give_up([trace["trace_id"]], TryAgainError("the queue of traces is full"))
             return False
         return True
 
@@ -172,30 +176,33 @@ class TraceWriter:
         self._all_spooled.set()
         self._spooled.release()
 
-    def _keep(self, traces: list[Trace]) -> None:
-        for trace in traces:
-            self._clean(trace)
+    def _keep(self, traces: list[Row]) -> None:
+        taken, failure = 0, SluiceError("the trace could not be written down")
         try:
-            taken = self._spool.append([_line(new_values(trace)) for trace in traces])
-            failure: SluiceError = TryAgainError("the spool of traces is full")
+            for trace in traces:
+                self._clean(trace)
+            taken = self._spool.append([_line(trace) for trace in traces])
+            failure = TryAgainError("the spool of traces is full")
         except SluiceError as error:
-            taken, failure = 0, error
+            failure = error
+        except Exception:
+            LOG.exception("a fault of the writer: the thread goes on, for it may not stop all others")
         with self._lock:
-            self._safe.update(trace.trace_id for trace in traces[:taken] if trace.trace_id in self._waiting)
-        refused = [trace.trace_id for trace in traces[taken:]]
+            self._safe.update(trace["trace_id"] for trace in traces[:taken] if trace["trace_id"] in self._waiting)
+        refused = [trace["trace_id"] for trace in traces[taken:]]
         if refused:
             LOG.error("%d traces are lost: %s", len(refused), failure)
             self._lost(len(refused))
             self._give_up(refused, failure)
         self._spooled.release()
 
-    def _clean(self, trace: Trace) -> None:
+    def _clean(self, trace: Row) -> None:
         """Take personal data, and what PostgreSQL's texts cannot hold, out of every text of the trace."""
-        trace.question, trace.answer = self._text(trace.question), self._text(trace.answer)
-        trace.error = self._text(trace.error)
-        for passage in trace.passages:
+        for name in ("question", "answer", "error"):
+            trace[name] = self._text(trace[name])
+        for passage in trace["passages"]:
             passage["text"], passage["title"] = self._text(passage["text"]), self._text(passage["title"])
-        for call in trace.tools:
+        for call in trace["tools"]:
             call["arguments"] = {name: self._text(str(value)) for name, value in call["arguments"].items()}
             call["detail"] = self._text(call["detail"])
 
@@ -262,7 +269,7 @@ class TraceWriter:
                 future.set_exception(error)
 
 
-def _line(values: dict[str, Any]) -> bytes:
+def _line(values: Row) -> bytes:
     """A trace as JSON; halves of characters, which a model may write, become question marks."""
     try:
         return orjson.dumps(values)

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -17,6 +18,7 @@ from infra.processes import ProcessManager
 from infra.settings import Settings
 from models.serving.control import drain, load_adapter, requests_in_engine, served_models, unload_adapter
 from models.serving.engine import OpenAIEngine
+from models.serving.engine_options import SpeculationSpec
 from models.serving.local import local_process
 from models.serving.vllm import EngineSpec, vllm_build, vllm_process
 from models.types import Message
@@ -173,3 +175,26 @@ async def _rest(stream: AsyncIterator[object]) -> int:
     async for piece in stream:
         tokens = getattr(piece, "completion_tokens", 0) or tokens
     return tokens
+
+
+@pytest.mark.engine
+async def test_speculation_writes_the_same_text(manager: ProcessManager, tiny_model: Path) -> None:
+    settings = Settings()
+    if not vllm_build(settings):
+        pytest.skip("no vLLM in the engine environment")
+    guessing = SpeculationSpec(method="ngram", tokens=3, lookup_max=3)
+    plain = SPEC.model_copy(update={"lora": None})
+    texts = []
+    for spec in (plain, plain.model_copy(update={"speculation": guessing})):
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        manager.start(vllm_process(spec, tiny_model, port, settings, name="engine-guessing"))
+        engine = OpenAIEngine(url, 60)
+        asks = [[Message(role="user", content=text)] for text in ("one two one two one two one", "x" * 40, "A b C d")]
+        texts.append([(await engine.complete("base", ask, max_tokens=60)).text for ask in asks])
+        page = (await asyncio.to_thread(httpx.get, f"{url}/metrics", trust_env=False)).text
+        await engine.close()
+        manager.stop("engine-guessing")
+    assert texts[0] == texts[1]
+    drafted = [line for line in page.splitlines() if line.startswith("vllm:spec_decode_num_draft_tokens_total")]
+    assert sum(float(line.rsplit(" ", 1)[1]) for line in drafted) > 0

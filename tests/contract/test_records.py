@@ -164,6 +164,10 @@ def test_releases_and_placements(records: Records) -> None:
     records.place(A, "http://127.0.0.1:8810/v1", "starter")
     records.place(A, "http://127.0.0.1:8811/v1", "starter")
     assert {name: row.base_url for name, row in records.placements().items()} == {A: "http://127.0.0.1:8811/v1"}
+    assert records.placements()[A].pools == []
+    pools = [{"pool": "short", "base_url": "http://127.0.0.1:8812", "model": "starter", "max_prompt_tokens": 200}]
+    records.place(A, "http://127.0.0.1:8811/v1", "starter", pools)
+    assert records.placements()[A].pools == pools
     records.unplace(A)
     assert records.placements() == {}
 

@@ -116,7 +116,7 @@ async def test_an_answer_with_citations_release_and_trace(gateway: Open, records
         trace = (await client.get(f"/v1/traces/{body['trace_id']}", headers=OPERATOR)).json()
     assert reply.status_code == 200
     assert set(body) == {
-        "answer", "citations", "refused", "release", "trace_id", "latency_ms", "arm", "degraded",
+        "answer", "citations", "confidence", "refused", "release", "trace_id", "latency_ms", "arm", "degraded",
     }  # fmt: skip
     assert (body["answer"], body["refused"], body["release"], body["arm"]) == ("14 days", False, OLD, "production")
     assert body["citations"] == [

@@ -28,7 +28,7 @@ from models.serving.fake import FakeEngine
 from models.serving.routes import Engines
 from models.serving.runtime import ReleaseBuilder, Runtime, load_release
 from models.serving.traffic import Assignment
-from models.serving.writer import TraceWriter, to_trace
+from models.serving.writer import TraceWriter, to_row
 
 CALLER = ApiKey(digest="c" * 64, name="someone", role="user", access=["public"], created=1.0)
 CHUNKS = [chunk(1, "The appeal period is 14 days."), chunk(2, "The head office stands in Weir Street.")]
@@ -106,7 +106,7 @@ async def test_a_release_is_built_by_digest_answers_and_is_explained(
     answer = await pipeline.answer("What is the appeal period?", frozenset({"public"}), "e" * 32)
     assert (answer.answer, answer.citations[0].document) == ("14 days", "doc-1")
     writer = TraceWriter(records, pipeline.guards.redact, capacity=10)
-    assert writer.submit(to_trace(answer, Assignment(release.digest, "production"), Ask("q", CALLER), 1.0))
+    assert writer.submit(to_row(answer, Assignment(release.digest, "production"), Ask("q", CALLER), 1.0))
     writer.close()
     told = explain("e" * 32, records, store)
     assert told["chunks"][0] == {

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from infra.errors import InputError, SetupError, TryAgainError
-from infra.records import Records, Trace
+from infra.records import Records, Trace, new_values
 from infra.settings import ROOT
 from infra.spool import Spool
 from models.serving.writer import TraceWriter
@@ -27,6 +27,7 @@ def drain(spool: Spool, most: int = 3) -> list[bytes]:
     return found
 
 
+@settings(deadline=None)  # it waits for the disk
 @given(batches=some.lists(some.lists(some.binary(max_size=9).filter(lambda line: b"\n" not in line))))
 def test_lines_come_in_order_over_segments_and_restarts(
     tmp_path_factory: pytest.TempPathFactory, batches: list[list[bytes]]
@@ -105,8 +106,9 @@ def database(tmp_path: Path) -> Database:
     return opened
 
 
-def trace(number: int, question: str = "What is due?") -> Trace:
-    return Trace(trace_id=f"{number:032x}", created=1.0, release="a" * 64, arm="production", question=question)
+def trace(number: int, question: str = "What is due?") -> dict[str, Any]:
+    row = Trace(trace_id=f"{number:032x}", created=1.0, release="a" * 64, arm="production", question=question)
+    return new_values(row)
 
 
 def ids(records: Records) -> list[int]:

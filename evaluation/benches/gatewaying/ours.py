@@ -17,7 +17,7 @@ from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec, Pipeline
 from models.prompts import DEFAULT
 from models.serving.answerer import GatewaySpec
-from models.serving.gateway import create_app, listen, run_app
+from models.serving.gateway import create_app, listen, run_app, settle
 from models.serving.routes import Engines, places_of
 from models.serving.runtime import Runtime
 
@@ -54,14 +54,9 @@ def serve(port: int, upstream: str, model: str, home: Path) -> None:
         )
 
     prices = rules.section("cost", CostSpec).tokens
+    redact, spool = personal_data(guards).redact, Spool(home / "spool")
     app = create_app(
-        records,
-        Runtime(build),
-        spec,
-        personal_data(guards).redact,
-        prices=prices,
-        spool=Spool(home / "spool"),
-        collectors=[engines],
+        records, Runtime(build), spec, redact, prices=prices, spool=spool, collectors=[engines], built=settle
     )
     run_app(app, spec, listen("127.0.0.1", port))
     records.close()

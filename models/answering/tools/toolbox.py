@@ -9,12 +9,13 @@ from typing import Any, Literal
 from infra.errors import SluiceError
 from infra.store import text_digest
 from models.answering.guards.policy import Verdict
-from models.answering.pipeline import Pipeline, Trail
+from models.answering.pipeline import Pipeline
 from models.answering.spent import Spent
 from models.answering.tools.calls import Chosen, offer_prompt, offer_schema, read_choice, the_only_call
 from models.answering.tools.confirming import Proposals, confirmed_id, new_id
 from models.answering.tools.port import Offer, Result, Tool, ToolCaller
 from models.answering.tools.spec import ToolsSpec
+from models.answering.trail import Trail
 from models.types import Answer, ToolCall
 
 GONE = "There is nothing to confirm under this id, or it is too late."

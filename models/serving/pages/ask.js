@@ -128,7 +128,7 @@ function show(told) {
 }
 
 function confidence(told) {
-  return typeof told.confidence === "number" ? `${Math.round(100 * told.confidence)} %` : "";
+  return typeof told.confidence === "number" ? `${told.confidence.toFixed(2)} of 1, by words shared with the sources` : "";
 }
 
 // A source: its title, and behind it the passage that the answer stands on.
