@@ -197,10 +197,11 @@ class Connections:
         return connection
 
     async def ask_anew(self, stale: Connection, request: bytes, timeout_s: float) -> Connection:
-        """The same request on a connection of its own: the server had closed `stale` while nobody asked."""
-        self.give_back(stale)
+        """The same request on a new connection, in place of `stale`: the server had closed it while nobody asked."""
         self._drop_idle()  # what was idle as long is closed as well
-        return await self.ask(request, timeout_s)
+        fresh = await self.ask(request, timeout_s)
+        self.give_back(stale)
+        return fresh
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose answer came whole for the next request, and drop any other."""

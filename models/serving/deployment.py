@@ -59,8 +59,14 @@ class Placement(BaseModel):
 class _Placed(BaseModel):
     """A placement as kept on disk, with the processes that hold it."""
 
-    engines: tuple[str, ...]
+    engine: str
+    """Their names, in the order of the placement's places."""
     placement: Placement
+
+    @property
+    def engines(self) -> list[str]:
+        """The names one by one."""
+        return self.engine.split()
 
 
 class _Placements(BaseModel):
@@ -183,7 +189,7 @@ class Deployer:
         widest = max(places, key=bound)
         several = tuple(places) if len(places) > 1 else ()
         placement = Placement(base_url=widest.base_url, model=widest.model, pools=several)
-        return _Placed(engines=tuple(names), placement=placement)
+        return _Placed(engine=" ".join(names), placement=placement)
 
     def _engine(self, model: ModelPart, pool: PoolSpec, number: int) -> Running:
         """The running engine of a model's base, started where needed: this one of its pool."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,8 +12,6 @@ from models.types import Message
 FRAME_TOKENS = 8
 """What a chat template adds to a message, as an upper guess."""
 MAIN = "main"
-SMALL = "small"
-"""Pool of the small model of a release that has two."""
 
 
 class PoolSpec(Spec):
@@ -43,8 +40,6 @@ class Place(BaseModel):
     base_url: str
     model: str
     max_prompt_tokens: int | None = None
-    part: Literal["large", "small"] = "large"
-    """Which model of the release it holds, where it has two."""
 
 
 def prompt_counter(model: Path) -> Callable[[Sequence[Message]], int]:

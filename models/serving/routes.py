@@ -40,11 +40,11 @@ def open_engine(base_url: str, timeout_s: float, pool: str, key: str) -> Engine:
     return OpenAIEngine(base_url, timeout_s, key, pool=pool)
 
 
-def places_of(placement: Placement, part: str = "large") -> list[Place]:
-    """Where one model of a release answers."""
-    if not placement.pools:
-        return [Place(base_url=placement.base_url, model=placement.model)] if part == "large" else []
-    return [place for place in map(Place.model_validate, placement.pools) if place.part == part]
+def places_of(placement: Placement) -> list[Place]:
+    """Where a release answers."""
+    if placement.pools:
+        return [Place.model_validate(place) for place in placement.pools]
+    return [Place(base_url=placement.base_url, model=placement.model)]
 
 
 class Engines(Collector):

@@ -12,7 +12,7 @@ from infra.settings import Settings, Spec
 from infra.store import file_digest
 from models.serving.control import adapter_config, check_weights
 from models.serving.engine_options import EngineOptions, option_arguments
-from models.serving.pools import SMALL, PoolSpec
+from models.serving.pools import PoolSpec
 
 Rank = Literal[8, 16, 32, 64, 128, 256]
 Build = Literal["", "cpu", "gpu"]
@@ -54,8 +54,8 @@ class EngineSpec(EngineOptions):
     @classmethod
     def _named_once(cls, pools: tuple[PoolSpec, ...]) -> tuple[PoolSpec, ...]:
         names = [pool.name for pool in pools]
-        if len(set(names)) < len(names) or SMALL in names:
-            raise ValueError(f"two pools have one name, or one is called {SMALL!r}, which the small model has")
+        if len(set(names)) < len(names):
+            raise ValueError("two pools have one name")
         return pools
 
     def of(self, pool: PoolSpec) -> "EngineSpec":

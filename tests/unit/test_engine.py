@@ -236,7 +236,7 @@ def test_what_needs_cards_is_refused_without_them(tmp_path: Path, weights: Path,
         {"speculation": {"method": "ngram", "tokens": 2, "model": "x"}},
         {"speculation": {"method": "ngram", "tokens": 2, "lookup_min": 5}},
         {"pools": [{"name": "a"}, {"name": "a"}]},
-        {"pools": [{"name": "small"}]},
+        {"pools": [{"name": "Two words"}]},
     ],
 )
 def test_engine_sections_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
@@ -336,6 +336,11 @@ async def test_connection_that_the_server_closed_while_idle_is_replaced() -> Non
         for _ in range(2):
             assert (await engine.complete("m", ASK, max_tokens=5)).text == "12 m [1]"
     assert (stream.connections, stream.scripts) == (2, [])
+    async with streaming(whole, CLOSE, CLOSE, whole) as (stream, engine):  # and the new one breaks, too
+        await engine.complete("m", ASK, max_tokens=5)
+        with pytest.raises(TryAgainError, match="broke before an answer"):
+            await engine.complete("m", ASK, max_tokens=5)
+        assert (await engine.complete("m", ASK, max_tokens=5)).text == "12 m [1]"
 
 
 async def test_stream_that_is_closed_early_ends_the_work_of_the_server() -> None:

@@ -239,10 +239,10 @@ def test_places_of_a_placement_with_and_without_pools() -> None:
     plain = Placement(release="a" * 64, base_url="http://a", model="m", updated=0.0)
     assert places_of(plain) == [Place(base_url="http://a", model="m")]
     pools = [
-        Place(pool="short", base_url="http://s", model="m"),
-        Place(pool="small", base_url="http://t", model="n", part="small"),
+        Place(pool="short", base_url="http://s", model="m", max_prompt_tokens=9),
+        Place(pool="long", base_url="http://l", model="m"),
     ]
     many = Placement(
-        release="a" * 64, base_url="http://s", model="m", updated=0.0, pools=[place.model_dump() for place in pools]
+        release="a" * 64, base_url="http://l", model="m", updated=0.0, pools=[place.model_dump() for place in pools]
     )
-    assert (places_of(many), places_of(many, "small"), places_of(plain, "small")) == (pools[:1], pools[1:], [])
+    assert places_of(many) == pools
