@@ -309,7 +309,8 @@ def build_pipeline(
     when the embedder is not the one of the index.
     """
     spec = spec_of(release)
-    guards = Guards(_part(release, "guards", GuardPolicy, release.guards))
+    count_tokens = token_counter(store.open(release.model.base))
+    guards = Guards(_part(release, "guards", GuardPolicy, release.guards), count_tokens)
     guards.personal.warm()
     return Pipeline(
         release=release.digest,
@@ -319,6 +320,6 @@ def build_pipeline(
         prompt=load_prompt(release.prompt, store),
         guards=guards,
         spec=spec,
-        count_tokens=token_counter(store.open(release.model.base)),
+        count_tokens=count_tokens,
         embedder=embedder,
     )

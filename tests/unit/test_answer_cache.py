@@ -113,8 +113,8 @@ async def test_the_second_to_ask_gets_the_first_ones_answer_and_a_trace_of_his_o
     assert first.json()["trace_id"] != second.json()["trace_id"]
     assert (kept["cache"], kept["cost"], kept["prompt_tokens"], kept["completion_tokens"]) == ("exact", 0, 0, 0)
     assert (kept["answer"], kept["citations"], kept["release"]) == ("14 days", [1], OLD)
-    assert [span["name"] for span in kept["spans"]] == ["guard_input", "cache_exact"]
-    assert kept["spans"][1]["attributes"]["origin"] == first.json()["trace_id"]
+    assert {span["name"] for span in kept["spans"]} == {"guard_input", "cache_exact"}
+    assert kept["spans"][-1]["attributes"]["origin"] == first.json()["trace_id"]
     assert 'sluice_cache_lookups_total{result="hit-exact"} 1.0' in metrics
     assert 'sluice_cache_lookups_total{result="miss"} 1.0' in metrics
 
@@ -300,11 +300,12 @@ async def test_another_wording_gets_the_answer_and_another_number_does_not(gatew
         questions = [
             f"What {verb} the appeal period in {year}?" for verb, year in (("is", 2024), ("was", 2024), ("is", 2025))
         ]
-        replies = [await ask(client, question=question) for question in questions]
+        await ask(client, question=questions[0])
+        replies = [await ask(client, question=question) for question in questions]  # the first waits until it is kept
         stranger = await ask(client, "other", question=questions[1])
         kept = await trace(client, replies[1])
         metrics = (await client.get("/metrics")).text
-    assert [reply.headers["x-sluice-cache"] for reply in replies] == ["miss", "hit-semantic", "miss"]
+    assert [reply.headers["x-sluice-cache"] for reply in replies] == ["hit-exact", "hit-semantic", "miss"]
     assert stranger.headers["x-sluice-cache"] == "miss"
     assert (kept["cache"], kept["question"]) == ("semantic", questions[1])
     assert 'sluice_cache_vetoed_total{veto="number"} 1.0' in metrics

@@ -10,12 +10,12 @@ from pathlib import Path
 import psutil
 
 from evaluation.benches import BenchRow
-from evaluation.benches.gatewaying.driving import Told, closed_load, largest_rate, open_load
+from evaluation.benches.gatewaying.driving import QUESTION, Told, closed_load, largest_rate, open_load
 from evaluation.benches.gatewaying.peers import Field, Target
 from evaluation.benches.gatewaying.rows import added_rows, engine_row, peer_rows, rate_row
 from evaluation.load import LoadReport, LoadSpec
 from evaluation.loading.generator import run_load
-from evaluation.loading.prompts import Lengths, LoadPrompt, RandomSpec, random_prompts
+from evaluation.loading.prompts import LoadPrompt, plain
 from infra.errors import SetupError
 from infra.process_group import group_members, resident_bytes
 from infra.processes import ProcessManager
@@ -24,6 +24,7 @@ from infra.store import LocalStore
 from models.base import STARTER_FOLDER
 from models.serving.deployment import Deployer
 from models.serving.vllm import EngineSpec, vllm_build
+from models.types import Message
 
 PROGRESS = logging.getLogger("sluice.progress")
 RATE_PER_S = 100.0
@@ -32,7 +33,8 @@ WARM_UP = 300
 GROWN_OVER, GROWN_AFTER, GROWN_AT_ONCE = 50_000, 10_000, 8
 ENGINE_ROUNDS = 6
 ENGINE_LOAD = LoadSpec(requests=128, warmup=0, concurrency=32, max_tokens=32, timeout_s=300)
-ENGINE_PROMPTS = RandomSpec(prompts=256, input=Lengths(mean=120), output=Lengths(mean=32))
+SAME_WORK = 0.1
+"""By how much the tokens of a round may differ, gateway and engine: a guard that ends answers would make it idle."""
 
 
 @contextmanager
@@ -100,24 +102,29 @@ def engine_rows(settings: Settings, made: Field) -> list[BenchRow]:
     own = settings.model_copy(update={"home": made.place, "engine_kind": "vllm", "engine_url": ""})
     spec = EngineSpec(max_model_len=1024, max_num_seqs=ENGINE_LOAD.concurrency, lora=None)
     deployer = Deployer(own, LocalStore(made.place / "store"), ProcessManager(made.place), spec)
-    prompts = random_prompts(ENGINE_PROMPTS, STARTER_FOLDER)
+    asked = [QUESTION.format(number=number) for number in range(ENGINE_LOAD.requests)]
+    prompts = plain([[Message(role="user", content=text)] for text in asked])
     with deployer.engine_for(STARTER_FOLDER, name="bench-gateway") as placement:
         engine = Target("vLLM", placement.base_url, placement.model)
         ours = made.start_ours("before-engine", placement.base_url, placement.model, pinned=False)
         pairs = []
         for number in range(ENGINE_ROUNDS + 1):
             turn = (ours, engine) if number % 2 else (engine, ours)
-            found = {one.name: _tokens_per_s(one, prompts) for one in turn}
-            pairs.append((found["ours"], found["vLLM"]))
+            found = {one.name: _load_engine(one, prompts) for one in turn}
+            through, direct = found["ours"], found["vLLM"]
+            if abs(through.completion_tokens / direct.completion_tokens - 1) > SAME_WORK:
+                tokens = f"{through.completion_tokens} and {direct.completion_tokens} tokens"
+                raise SetupError(f"bench gateway: {tokens} through the gateway and direct: not the same work")
+            pairs.append((through.output_tokens_per_s, direct.output_tokens_per_s))
     PROGRESS.info("tokens/s through the gateway and direct: %s", ", ".join(f"{a:.0f}/{b:.0f}" for a, b in pairs))
     return [engine_row(pairs[1:])]  # the first round fills the engine's prefix cache
 
 
-def _tokens_per_s(target: Target, prompts: Sequence[LoadPrompt]) -> float:
+def _load_engine(target: Target, prompts: Sequence[LoadPrompt]) -> LoadReport:
     report: LoadReport = run_load(target.base_url, target.model, prompts, ENGINE_LOAD, api_key=target.key)
     if report.errors or report.stopped:
         raise SetupError(f"bench gateway: requests to {target.name} failed: {report.errors}")
-    return report.output_tokens_per_s
+    return report
 
 
 def steady_rows(settings: Settings, seconds: float) -> list[BenchRow]:

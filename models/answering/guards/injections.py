@@ -2,14 +2,11 @@
 
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
 
-HIDDEN = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
-    "\ufff9-\ufffb\U000e0000-\U000e0fff]"
-)
-"""Zero-width, direction, variation and tag characters: they carry text that a reader does not see."""
+from models.answering.guards.decoding import HIDDEN, views
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -58,13 +55,34 @@ def sentences(text: str) -> list[tuple[int, int]]:
     return [(start, end) for start, end in pairwise(edges) if start < end]
 
 
+def hidden_injection(text: str) -> str:
+    """How an order to a model is hidden in a text: the decoders that show it; nothing where there is none."""
+    return next((name for name, view in views(text)[1:] if injection(clean(view))), "")
+
+
 @lru_cache(maxsize=8192)  # popular chunks come again and again
 def without_injections(text: str) -> tuple[str, int]:
-    """The text without the sentences that give a model orders, and how many they were."""
+    """The text without the sentences that give a model orders, in plain or encoded, and how many they were."""
     visible = clean(text)
     orders = [match.span() for pattern in INJECTIONS for match in pattern.finditer(visible)]
+    hidden = hidden_injection(text)
+    if hidden:
+        orders += [(start, end) for start, end in sentences(visible) if hidden_injection(visible[start:end])]
+    if hidden and not orders:  # told by characters that the visible text does not have: nothing of it can be trusted
+        return "", len(sentences(visible))
     if not orders:
         return text, 0
+    return _without(visible, orders)
+
+
+def without_sentences(text: str, is_attack: Callable[[str], bool]) -> tuple[str, int]:
+    """The text without the sentences that are attacks, and how many they were."""
+    bad = [(start, end) for start, end in sentences(text) if is_attack(text[start:end].strip())]
+    return _without(text, bad) if bad else (text, 0)
+
+
+def _without(visible: str, orders: list[tuple[int, int]]) -> tuple[str, int]:
+    """The text without the sentences that these places touch."""
     spans = sentences(visible)
     kept = [(start, end) for start, end in spans if all(end <= first or last <= start for first, last in orders)]
     return "".join(visible[start:end] for start, end in kept).strip(), len(spans) - len(kept)

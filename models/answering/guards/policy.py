@@ -28,10 +28,24 @@ class GuardPolicy(Spec):
     """Longest question that is answered."""
     max_answer_chars: int = Field(ge=1, le=100_000)
     """Longest answer that goes out; a longer one is refused."""
-    question_injection: Literal["flag", "refuse"]
-    """A question that gives the model orders: answer and note it, or refuse."""
-    passage_injection: Literal["flag", "drop"]
-    """A sentence of a passage that gives the model orders: note it, or hide it from the model."""
+    max_question_tokens: int | None = Field(None, ge=1)
+    """Most tokens of the model's own tokenizer that a question may have; null: only its characters count."""
+    question_injection: Literal["off", "flag", "refuse"]
+    """A question that gives the model orders, in plain or encoded, by rule: answer and note it, or refuse."""
+    passage_injection: Literal["off", "flag", "drop"]
+    """A sentence of a passage that gives the model orders, by rule: note it, or hide it from the model."""
+    question_classifier: Literal["off", "flag", "refuse"] = "off"
+    """The same of a question by the classifier."""
+    passage_classifier: Literal["off", "flag", "drop"] = "off"
+    """The same of a passage's sentences by the classifier."""
+    classifier: str = "shipped"
+    """`shipped`, or the folder or Hugging Face id of a text-classification model (safetensors only)."""
+    classifier_threshold: float | None = Field(None, gt=0, lt=1)
+    """Least probability that counts; null: the one that the weights come with, one half for a model by name."""
+    denied_topics: dict[str, Regex] = Field(default_factory=dict)
+    """Topics that are not spoken of: name → regular expression; a question that has it is refused."""
+    question_personal: Literal["flag", "redact", "refuse"] = "flag"
+    """Personal data in a question: note it, put its kind in its place, or refuse."""
     personal_data: Literal["flag", "refuse"]
     """Personal data in an answer: note it, or refuse."""
     personal_min_score: float = Field(ge=0, le=1)

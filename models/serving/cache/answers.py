@@ -155,6 +155,9 @@ class AnswerCache:
 
     def keep(self, place: Place, answer: Answer, embedder: Embedder | None) -> None:
         """End the lead of `place`, once its answer is kept or known to be for nobody else; the caller need not wait."""
+        if reason := kept_out(answer):
+            self._leave_out(place, reason)
+            return
         task = asyncio.create_task(self._keep(place, answer, embedder))
         self._keeping.add(task)
         task.add_done_callback(self._keeping.discard)
@@ -167,20 +170,21 @@ class AnswerCache:
     async def _keep(self, place: Place, answer: Answer, embedder: Embedder | None) -> None:
         kept: bool | None = None
         try:
-            reason = kept_out(answer) or await asyncio.to_thread(self._personal, answer)
-            kept = not reason
-            if reason:
-                self.metrics.left_out.labels(reason).inc()
-            else:
+            kept = not await asyncio.to_thread(is_personal, answer, self._redact)
+            if kept:
                 vector = ""
                 if embedder is not None and self._semantic(embedder) is not None:
                     vector = packed(await asyncio.to_thread(embedder.query, answer.question))
                 await self.store.put(place, entry_of(answer, place, self._clock(), vector))
         finally:
-            self.flights.land(place, kept)
+            if kept is False:
+                self._leave_out(place, "personal")
+            else:
+                self.flights.land(place, kept)
 
-    def _personal(self, answer: Answer) -> str:
-        return "personal" if is_personal(answer, self._redact) else ""
+    def _leave_out(self, place: Place, reason: str) -> None:
+        self.metrics.left_out.labels(reason).inc()
+        self.flights.land(place, False)
 
     def _hit(self, entry: Entry | None, kind: Kind, similarity: float = 1.0) -> Hit | None:
         if entry is None:

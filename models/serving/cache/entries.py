@@ -9,7 +9,9 @@ from models.serving.asks import Ask
 from models.serving.traffic import Assignment
 from models.types import Answer, Citation
 
-HARMLESS = frozenset({"question", "caller", "session", "release", "request_key", "body_digest", "deadline", "usage"})
+HARMLESS = frozenset(
+    {"question", "caller", "session", "release", "request_key", "body_digest", "deadline", "usage", "stream"}
+)
 """Fields of an Ask that do not change the answer, or that stand in the key by a part of their own."""
 
 

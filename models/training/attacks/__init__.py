@@ -1,0 +1,1 @@
+"""Attacks and harmless texts that the recipe of the injection classifier makes, by family."""
