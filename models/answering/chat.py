@@ -16,6 +16,7 @@ from models.answering.guards.stream import StreamGuard
 from models.answering.pipeline import Pipeline, new_trace_id
 from models.answering.schemas import violation
 from models.answering.spent import Spent
+from models.answering.structured import corrected
 from models.answering.trail import Trail
 from models.answering.writing import broken, checked, finish_reason, guarded
 from models.types import Answer, Message, ToolCall
@@ -130,9 +131,10 @@ class Chat:
                 call = await self._decide(trail, talk, messages, spent)
             if call is not None:
                 verdict = Verdict(answer="", cited=(), refused=False)
+            elif allowed and talk.schema is not None:
+                verdict = await self._hold_to(talk.schema, trail, talk, messages, spent, refusal)
             elif allowed:
-                system = "\n".join(message.content for message in messages if message.role == "system")
-                guard = self._guards.output.plain(refusal, system=system, whole=whole or talk.schema is not None)
+                guard = self._guards.output.plain(refusal, system=_system(messages), whole=whole)
                 async with aclosing(self._write(trail, talk, messages, spent, guard)) as texts:
                     async for text in texts:
                         sent += text
@@ -198,6 +200,21 @@ class Chat:
             note["tool"] = call.name if call else ""
             return call
 
+    async def _hold_to(
+        self, schema: dict[str, Any], trail: Trail, talk: Talk, messages: list[Message], spent: Spent, refusal: str
+    ) -> Verdict:
+        """A message that is JSON of the schema: it is whole before any of it leaves."""
+
+        async def write(asked: Sequence[Message]) -> tuple[str, Verdict]:
+            guard = self._guards.output.plain(refusal, system=_system(messages), whole=True)
+            async with aclosing(self._write(trail, talk, asked, spent, guard)) as texts:
+                async for _ in texts:
+                    raise AssertionError("nothing leaves a whole answer")
+            return guard.text, checked(guard, trail)
+
+        retries = self._guards.policy.output.schema_retries
+        return await corrected(write, messages, schema, retries, refusal, trail)
+
     def _write(
         self, trail: Trail, talk: Talk, messages: Sequence[Message], spent: Spent, guard: StreamGuard
     ) -> AsyncGenerator[str]:
@@ -214,6 +231,11 @@ class Chat:
             pieces, guard, trail=trail, spent=spent, model=self._pipeline.model, messages=messages,
             count_tokens=self._pipeline.count_tokens, timeout_s=self._pipeline.spec.generation.timeout_s,
         )  # fmt: skip
+
+
+def _system(messages: Sequence[Message]) -> str:
+    """What the client told the model about its task: it is not repeated."""
+    return "\n".join(message.content for message in messages if message.role == "system")
 
 
 def _without_address(error: InputError) -> str:

@@ -1,10 +1,11 @@
 """Two tenants at one gateway: whatever one asks, over every path, nothing of the other's is in what it gets.
 
-The model is on the attacker's side: it answers with everything that it was shown. A sentinel stands in each closed
+The model is on the attacker's side: it answers with every secret that it was shown. A sentinel stands in each closed
 document and in no question: where it is seen, a closed text was.
 """
 
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,9 @@ QUESTIONS = [
 
 
 def telltale(_: str, messages: Sequence[Message]) -> str:
-    """Every passage that the model was shown, and that the first one says so."""
-    return "\n".join(message.content for message in messages) + " [1]"
+    """Every secret that the model was shown, wherever it stood."""
+    shown = re.findall(r"The vault code is \w+\.", "\n".join(message.content for message in messages))
+    return " ".join([*shown, "No more [1]"])
 
 
 @pytest.fixture
