@@ -128,7 +128,7 @@ class Opened:
 class Broken(FakeEngine):
     """Breaks in the middle of a stream."""
 
-    async def pieces(self, *args: object, **more: object) -> AsyncIterator[Piece]:  # type: ignore[override]
+    async def pieces(self, *args: object, **more: object) -> AsyncIterator[Piece]:
         yield Piece()
         yield Piece("half ")
         raise TryAgainError("killed")
