@@ -380,6 +380,8 @@ async def test_an_answer_ages_and_is_stale_for_the_fallback_alone() -> None:
         ("guarded", {"guards": (GuardEvent(stage="output", guard="grounding", action="flag"),)}),
         ("guarded", {"guards": (GuardEvent(stage="passage", guard="injection", action="flag"),)}),
         ("", {"guards": (GuardEvent(stage="passage", guard="injection", action="drop"),)}),
+        ("hosted", {"engine": "hosted:other"}),
+        ("", {"engine": "main:m"}),
         ("empty", {"answer": ""}),
     ],
 )
