@@ -26,7 +26,7 @@ from models.serving.embeddings import EmbeddingBody, EmbeddingRequest, embed, em
 from models.serving.event_stream import ClientGoneError, EventStream, while_connected
 from models.serving.openapi import Replies, replies
 from models.serving.response_headers import SAFE
-from models.serving.streams import AnswerStream, ChatStream, Stream
+from models.serving.streams import AnswerStream, ChatStream, Stream, answer_broken
 from models.serving.wire import (
     AnswerRequest,
     ApiError,
@@ -218,7 +218,7 @@ async def _lines(first: Begun | str | Outcome, events: Events, wire: Stream) -> 
         except ApiError as error:
             yield wire.failed(error)
         except TryAgainError:
-            yield wire.failed(ApiError(502, "engine_failed", "The model broke off: the text so far is not whole."))
+            yield wire.failed(answer_broken())
 
 
 async def _embeddings(body: EmbeddingRequest, request: Request, headed: Asked) -> Response:

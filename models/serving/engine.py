@@ -5,15 +5,22 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from itertools import takewhile
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
+import aiohttp
 import orjson
 
-from infra.errors import TryAgainError
+from infra.errors import InputError, TryAgainError
 from infra.replies import error_message, raise_for_status
-from models.serving.connection import CONNECT_TIMEOUT_S, Connections
 from models.types import Completion, Message, Piece
 
+CONNECT_TIMEOUT_S = 5.0
+MAX_LINE = 16 * 2**20
+"""Bytes of one event; a longer one breaks the stream."""
+MAX_ERROR_BODY = 64 * 2**10
+"""Bytes that are read of an error's body."""
 CHAT = "/v1/chat/completions"
 DONE = b"[DONE]"
 LINGER_S = 1.0
@@ -59,12 +66,20 @@ class OpenAIEngine:
     def __init__(
         self, base_url: str, timeout_s: float, api_key: str = "", *, connections: int = 256, pool: str = "main"
     ) -> None:
+        """Raises: InputError for an address that is none, or a key of several lines."""
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InputError(f"{base_url!r}: not an address of a server; write http://host:port or https://host")
+        if set("\r\n") & set(api_key):
+            raise InputError(f"{base_url}: a key must be one line")
         self.base_url = base_url.rstrip("/")
         self.timeout_s = timeout_s
         self.pool = pool
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._connections = Connections(self.base_url, headers, connections)
-        self._post = self._connections.post(CHAT)
+        self._headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._connections = connections
+        self._opened: tuple[asyncio.AbstractEventLoop, aiohttp.ClientSession] | None = None
 
     async def pieces(
         self,
@@ -88,28 +103,70 @@ class OpenAIEngine:
         }
         if schema is not None:
             request["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
-        body = orjson.dumps(request)
-        asked = b"%b%d\r\n\r\n%b" % (self._post, len(body), body)
-        name, done = f"{self.pool}:{model}", False
-        connection = await self._connections.ask(asked, self.timeout_s)
+        name, rest, done = f"{self.pool}:{model}", b"", False
         try:
-            lines = await connection.lines()
-            if not lines and connection.asked > 1 and not connection.was_heard and not connection.is_open:
-                connection = await self._connections.ask_anew(connection, asked, self.timeout_s)
-                lines = await connection.lines()
-            while lines:
-                if not done:
-                    for piece in self._parsed(lines, name):
+            async with await self._asked(orjson.dumps(request)) as response:
+                if response.status >= 400:
+                    raise_for_status(response.status, await response.content.read(MAX_ERROR_BODY), self.base_url)
+                async for data in response.content.iter_any():
+                    *lines, rest = (rest + data).split(b"\n")
+                    events = [line[5:].strip() for line in lines if line.startswith(b"data:")]
+                    for piece in self._parsed(events, name):
                         yield piece
-                    if DONE in lines:
+                    if DONE in events:
                         done = True
-                        connection.hurry(LINGER_S)
-                lines = await connection.lines()
-            raise_for_status(connection.status, connection.body, self.base_url)
-            if not done:
-                raise TryAgainError(f"{self.base_url}: {connection.error or 'the stream ended early'}")
-        finally:
-            self._connections.give_back(connection)
+                        await _drained(response)
+                        break
+                    if len(rest) > MAX_LINE:
+                        raise TryAgainError(f"{self.base_url}: broken stream: an event without end")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._translated(error) from error
+        if not done:
+            raise TryAgainError(f"{self.base_url}: the stream ended early")
+
+    async def _asked(self, body: bytes) -> aiohttp.ClientResponse:
+        """The response to a request. A kept connection that turns out to be closed is replaced, once."""
+        context = SimpleNamespace(reused=False)
+        for is_last in (False, True):
+            try:
+                return await self._client().post(f"{self.base_url}{CHAT}", data=body, trace_request_ctx=context)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if is_last or not context.reused:
+                    raise
+        raise AssertionError("returned or raised")
+
+    def _client(self) -> aiohttp.ClientSession:
+        """The connections of the running loop: an engine is made in a thread before there is one."""
+        loop = asyncio.get_running_loop()
+        if self._opened is None or self._opened[0] is not loop:
+            watch = aiohttp.TraceConfig()
+            watch.on_connection_reuseconn.append(_note_reuse)
+            connect_s = min(CONNECT_TIMEOUT_S, self.timeout_s)
+            session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._connections),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=self.timeout_s),
+                headers=self._headers,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[watch],
+            )
+            self._opened = loop, session
+        return self._opened[1]
+
+    def _translated(self, error: Exception) -> TryAgainError:
+        """What went wrong on the way, for the log and the trace."""
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            said = f"no connection within {min(CONNECT_TIMEOUT_S, self.timeout_s):g} s"
+        elif isinstance(error, TimeoutError):
+            said = f"nothing came for {self.timeout_s:g} s"
+        elif isinstance(error, aiohttp.ServerDisconnectedError):
+            said = "the connection broke before an answer"
+        elif isinstance(error, aiohttp.ClientPayloadError):
+            said = "the stream ended early"
+        elif isinstance(error, aiohttp.ClientResponseError):
+            said = f"no HTTP: {error.message}"
+        else:
+            said = f"{type(error).__name__} {error}".rstrip()
+        return TryAgainError(f"{self.base_url}: {said}")
 
     def _parsed(self, lines: Sequence[bytes], name: str) -> Iterator[Piece]:
         """What came in one read, up to the end of the answer. Texts beside each other are one piece: guards, wire and
@@ -154,19 +211,31 @@ class OpenAIEngine:
     async def ready(self) -> bool:
         """Whether `/health` answers 200 now."""
         try:
-            connection = await self._connections.ask(self._connections.get("/health"), CONNECT_TIMEOUT_S)
-        except TryAgainError:
+            timeout = aiohttp.ClientTimeout(total=CONNECT_TIMEOUT_S)
+            async with self._client().get(f"{self.base_url}/health", timeout=timeout) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError, OSError):
             return False
-        try:
-            while await connection.lines():
-                continue
-            return connection.status == 200 and not connection.error
-        finally:
-            self._connections.give_back(connection)
 
     async def close(self) -> None:
         """Close the connections."""
-        self._connections.close()
+        if self._opened is not None:
+            await self._opened[1].close()
+            self._opened = None
+
+
+async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.reused = True
+
+
+async def _drained(response: aiohttp.ClientResponse) -> None:
+    """Read what is left behind the last event, so that the connection can be kept; not for long."""
+    try:
+        async with asyncio.timeout(LINGER_S):
+            while await response.content.readany():
+                continue
+    except (aiohttp.ClientError, TimeoutError):
+        response.close()
 
 
 async def gathered(pieces: AsyncIterator[Piece]) -> Completion:

@@ -23,6 +23,11 @@ class Stream(Protocol):
         ...
 
 
+def answer_broken() -> ApiError:
+    """What is told where an answer broke off behind some of its text."""
+    return ApiError(502, "answer_broken", "The answer broke off; try again.")
+
+
 def stream_error(answer: Answer, sent: str) -> dict[str, Any] | None:
     """The error event of an answer that was sent in part only; None where all of it was sent, or is still to be."""
     if not sent or not answer.error:
@@ -30,7 +35,7 @@ def stream_error(answer: Answer, sent: str) -> dict[str, Any] | None:
     if answer.finish_reason == "content_filter":
         error = ApiError(422, "content_filter", "The answer was stopped: what follows must not be shown.")
     else:
-        error = ApiError(502, "answer_broken", "The answer broke off; try again.")
+        error = answer_broken()
     return {"error": error.body["error"] | {"trace_id": answer.trace_id}}
 
 
