@@ -48,10 +48,11 @@ class Tally:
 class Chain:
     """Engine adapter that goes on to the next engine while nothing was handed on. See Engine.
 
-    Own engines are tried once each, the one that fits the prompt best first; then one of them again after a short wait,
-    where the budget of retries and the deadline allow it; then `hosted`, whose model is another one: the answer's
-    `engine` says so. An engine whose breaker is open is passed over. What the engine says is wrong with the request
-    (InputError) is final. After the first text nothing is begun again: the failure is the caller's to tell.
+    Own engines are tried once each, the one that fits the prompt best first, and behind them those of `then`: of the
+    large model, where the others have the small one. Then the first of them is tried again after a short wait, where
+    the budget of retries and the deadline allow it; then `hosted`, whose model is another one: the answer's `engine`
+    says so. An engine whose breaker is open is passed over. What the engine says is wrong with the request (InputError)
+    is final. After the first text nothing is begun again: the failure is the caller's to tell.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class Chain:
         budget: RetryBudget,
         tally: Tally,
         *,
+        then: Sequence[Link] = (),
         hosted: Link | None = None,
         count: Count | None = None,
     ) -> None:
         assert links, "a chain has a link"
-        self._links = {link.place: link for link in links}
+        self._links = {link.place: link for link in (*links, *then)}
         self._places = [link.place for link in links]
+        self._then = [link.place for link in then]
         self._spec = spec
         self._budget = budget
         self._tally = tally
@@ -138,7 +141,7 @@ class Chain:
             await link.engine.close()
 
     def _none_left(self) -> TryAgainError:
-        addresses = ", ".join(sorted({place.base_url for place in self._places}))
+        addresses = ", ".join(sorted({place.base_url for place in self._links}))
         return TryAgainError(
             f"{addresses}: failed too often a moment ago, and is left alone for {self._spec.open_s:g} s"
         )
@@ -163,10 +166,11 @@ class Chain:
             yield self._hosted
 
     def _ordered(self, messages: Sequence[Message]) -> Sequence[Place]:
-        if len(self._places) == 1:
+        if len(self._links) == 1:
             return self._places
         turn, self._turn = self._turn, self._turn + 1
-        return in_order(self._places, self._count(messages) if self._count else 0, turn)
+        tokens = self._count(messages) if self._count else 0
+        return [*in_order(self._places, tokens, turn), *(in_order(self._then, tokens, turn) if self._then else ())]
 
     @contextmanager
     def _told(self, link: Link, *, again: bool) -> Iterator[None]:
