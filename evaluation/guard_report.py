@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,11 @@ def false_positive_rows(corpora: Path) -> list[BenchRow]:
     return rows
 
 
+def _all_of(decode: Callable[[str], Iterable[str]], text: str) -> list[str]:
+    """Everything that a decoder yields."""
+    return list(decode(text))
+
+
 def cost_rows(guards: Guards) -> list[BenchRow]:
     """Milliseconds of each guard, p50 and p99, on the sample's held-back questions and sentences, nothing cached."""
     _, held = sample_texts()
@@ -86,7 +92,7 @@ def cost_rows(guards: Guards) -> list[BenchRow]:
     classify = open_classifier("shipped", None)
     scan = without_injections.__wrapped__
     steps: dict[str, tuple[Sequence[str], Callable[[str], object]]] = {
-        **{f"decoder {name}": (questions, lambda text, one=one: list(one(text))) for name, one in DECODERS.items()},
+        **{f"decoder {name}": (questions, partial(_all_of, one)) for name, one in DECODERS.items()},
         "all views": (questions, views),
         "rules over all views": (questions, _by_rule),
         "classifier": (questions, getattr(classify, "_probability", classify.probability)),

@@ -129,7 +129,7 @@ class Pipeline:
         self.model = model
         canary = secrets.token_hex(8)
         self.prompt = planted(prompt, canary)
-        self.planted = (canary,) if self.prompt is not prompt else ()
+        self.planted: tuple[str, ...] = (canary,) if self.prompt is not prompt else ()
         """Tokens in the prompt that must not leave."""
         self.guards = guards
         self.spec = spec

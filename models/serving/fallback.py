@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, cast
 
-from infra.errors import InputError, TryAgainError
+from infra.errors import InputError, SluiceError, TryAgainError
 from models.serving.breaker import Breaker, BreakerSpec, RetryBudget
 from models.serving.pools import Place, in_order
 from models.types import Completion, Engine, Message, Piece
@@ -52,7 +52,8 @@ class Chain:
     large model, where the others have the small one. Then the first of them is tried again after a short wait, where
     the budget of retries and the deadline allow it; then `hosted`, whose model is another one: the answer's `engine`
     says so. An engine whose breaker is open is passed over. What the engine says is wrong with the request (InputError)
-    is final. After the first text nothing is begun again: the failure is the caller's to tell.
+    is final, but of the small model: the large one may take longer prompts. After the first text nothing is begun
+    again: the failure is the caller's to tell.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Chain:
         options: Mapping[str, Any] | None = None,
     ) -> Completion:
         """See Engine."""
-        failure: TryAgainError | None = None
+        failure: SluiceError | None = None
         async with aclosing(self._attempts(messages)) as attempts:
             async for link in attempts:
                 try:
@@ -97,7 +98,9 @@ class Chain:
                             _name(link, model), messages,
                             max_tokens=max_tokens, temperature=temperature, schema=schema, options=options,
                         )  # fmt: skip
-                except TryAgainError as error:
+                except (TryAgainError, InputError) as error:
+                    if self._is_final(error, link):
+                        raise
                     failure = error
         raise failure or self._none_left()
 
@@ -112,7 +115,7 @@ class Chain:
         options: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[Piece]:
         """See Engine. Events before the first text are kept back: until then all can begin anew."""
-        failure: TryAgainError | None = None
+        failure: SluiceError | None = None
         async with aclosing(self._attempts(messages)) as attempts:
             async for link in attempts:
                 begun = False
@@ -127,8 +130,8 @@ class Chain:
                                 begun = begun or bool(piece.text or piece.finish_reason)
                                 if begun:
                                     yield piece
-                except TryAgainError as error:
-                    if begun:
+                except (TryAgainError, InputError) as error:
+                    if begun or self._is_final(error, link):
                         raise
                     failure = error
                 else:
@@ -164,6 +167,9 @@ class Chain:
                     yield tried
         if self._hosted is not None and self._hosted.breaker.admits():
             yield self._hosted
+
+    def _is_final(self, error: SluiceError, link: Link) -> bool:
+        return isinstance(error, InputError) and not (self._then and link.place in self._places)
 
     def _ordered(self, messages: Sequence[Message]) -> Sequence[Place]:
         if len(self._links) == 1:

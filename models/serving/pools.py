@@ -33,6 +33,10 @@ class PoolSpec(Spec):
     """See EngineSpec."""
 
 
+HOSTED = "hosted"
+"""Pool of the model that somebody else serves: another model than the release's."""
+
+
 class Place(BaseModel):
     """One engine that answers for a release: pool, server root (without /v1), model name, longest prompt."""
 

@@ -13,7 +13,7 @@ from models.answering.routing import ModelAt
 from models.serving.breaker import Breaker, BreakerSpec, RetryBudget
 from models.serving.engine import OpenAIEngine
 from models.serving.fallback import Chain, Count, Link, Tally
-from models.serving.pools import SMALL, Place, own
+from models.serving.pools import HOSTED, SMALL, Place, own
 from models.types import Engine
 
 NEVER = BreakerSpec(window_s=1, failures=10_000, share=1, open_s=1, retry_share=0, backoff_s=0)
@@ -118,9 +118,7 @@ class Engines(Collector):
     def _last(self, timeout_s: float) -> Link | None:
         if self._hosted is None:
             return None
-        place = Place(
-            pool="hosted", base_url=self._hosted.url.rstrip("/").removesuffix("/v1"), model=self._hosted.model
-        )
+        place = Place(pool=HOSTED, base_url=self._hosted.url.rstrip("/").removesuffix("/v1"), model=self._hosted.model)
         return self._link(place, timeout_s, self._key)
 
     def _client(self, base_url: str, timeout_s: float, pool: str, key: str = "") -> Engine:

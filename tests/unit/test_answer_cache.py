@@ -30,7 +30,7 @@ from models.serving.fake import FakeEngine
 from models.serving.gateway import create_app
 from models.serving.runtime import Runtime
 from models.serving.traffic import Assignment
-from models.types import Answer, Completion, Engine, GuardEvent, Message, ToolCall
+from models.types import Answer, Engine, GuardEvent, Message, Piece, ToolCall
 
 OLD, NEW = "a" * 64, "b" * 64
 CHUNKS = [chunk(1, "The appeal period is 14 days."), chunk(2, "Call Anna on 0131 496 0123.", access=("staff",))]
@@ -238,10 +238,11 @@ class HeldEngine(FakeEngine):
         super().__init__(text)
         self.go, self.begun = asyncio.Event(), asyncio.Semaphore(0)
 
-    async def complete(self, model: str, messages: Sequence[Message], **more: Any) -> Completion:
+    async def pieces(self, model: str, messages: Sequence[Message], **more: Any) -> AsyncIterator[Piece]:
         self.begun.release()
         await self.go.wait()
-        return await super().complete(model, messages, **more)
+        async for piece in super().pieces(model, messages, **more):
+            yield piece
 
 
 async def test_one_question_at_once_is_asked_once_and_never_for_others(gateway: Open) -> None:
@@ -380,6 +381,8 @@ async def test_an_answer_ages_and_is_stale_for_the_fallback_alone() -> None:
         ("guarded", {"guards": (GuardEvent(stage="output", guard="grounding", action="flag"),)}),
         ("guarded", {"guards": (GuardEvent(stage="passage", guard="injection", action="flag"),)}),
         ("", {"guards": (GuardEvent(stage="passage", guard="injection", action="drop"),)}),
+        ("hosted", {"engine": "hosted:other"}),
+        ("", {"engine": "main:m"}),
         ("empty", {"answer": ""}),
     ],
 )

@@ -1,5 +1,7 @@
 """The confidence of an answer: what it counts, and where there is none."""
 
+from typing import Any
+
 import pytest
 
 from models.answering.confidence import confidence
@@ -27,6 +29,6 @@ def test_words_of_several_sources_count_together() -> None:
 
 
 @pytest.mark.parametrize("more", [{"refused": True}, {"error": "generate: down"}])
-def test_what_is_not_from_passages_has_none(more: dict[str, object]) -> None:
+def test_what_is_not_from_passages_has_none(more: dict[str, Any]) -> None:
     assert confidence(answer("14 days", "The appeal period is 14 days.", **more)) is None
     assert confidence(answer("Your balance is 3 euros.")) is None

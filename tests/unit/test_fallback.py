@@ -128,7 +128,7 @@ class Opened:
 class Broken(FakeEngine):
     """Breaks in the middle of a stream."""
 
-    async def pieces(self, *args: object, **more: object) -> AsyncIterator[Piece]:  # type: ignore[override]
+    async def pieces(self, *args: object, **more: object) -> AsyncIterator[Piece]:
         yield Piece()
         yield Piece("half ")
         raise TryAgainError("killed")
@@ -188,6 +188,17 @@ async def test_a_small_model_that_fails_leaves_the_question_to_the_large_one() -
     assert (await plain.complete("", ASK, max_tokens=9)).text == "large", "the large one never asks the small one"
     with pytest.raises(SetupError, match="placed without one"):
         engines.small([large], 5)
+
+
+async def test_a_prompt_that_the_small_model_does_not_take_is_the_large_ones() -> None:
+    too_long = InputError("prompt too long")
+    opened = Opened(s=FakeEngine("x", [too_long] * 3), l=FakeEngine("large", [None, None, too_long]))
+    places = [Place(base_url="http://l", model="l"), Place(pool="small", base_url="http://s", model="s")]
+    small = Engines(opened, SPEC).small(places, 5)
+    assert (await small.engine.complete(small.name, ASK, max_tokens=9)).text == "large"
+    assert "".join([piece.text async for piece in small.engine.pieces(small.name, ASK, max_tokens=9)]) == "large"
+    with pytest.raises(InputError, match="too long"):
+        await small.engine.complete(small.name, ASK, max_tokens=9)
 
 
 async def test_hosted_model_comes_last_with_its_own_name_and_key() -> None:

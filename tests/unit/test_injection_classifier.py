@@ -1,6 +1,7 @@
 """The injection classifier: the same bytes twice, what its card claims, its place in the policy, a model by name."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ async def test_what_detection_misses_stays_data() -> None:
     """Rules and classifier off: an attack in a passage stands above the mark, and nothing else is read for it."""
     seen: list[str] = []
 
-    def read(_: str, messages: list[Message]) -> str:
+    def read(_: str, messages: Sequence[Message]) -> str:
         seen.append(messages[-1].content)
         return "14 days [1]"
 

@@ -1,7 +1,7 @@
 """Personal data in an answer that is still being written."""
 
 from collections.abc import Iterator
-from re import _parser  # type: ignore[attr-defined]  # the only place that knows how long a pattern's match can be
+from re import _parser  # the only place that knows how long a pattern's match can be
 
 from models.answering.guards.personal import ANYTHING, PersonalData
 from models.answering.guards.watch import Hit, PatternWatch, last_word

@@ -3,7 +3,7 @@
 import unicodedata
 from functools import lru_cache
 
-from models.answering.guards.injections import HIDDEN
+from models.answering.guards.decoding import HIDDEN
 
 LOOKALIKES = str.maketrans(
     "аеорсухікјѕԁһԛԝмтвнгАЕОРСУХІКЈЅМТВНαορνικυτχγηΑΒΕΖΗΙΚΜΝΟΡΤΥΧ",

@@ -8,7 +8,8 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from infra.errors import InputError
-from models.answering.pipeline import Pipeline, Screened, Trail, new_trace_id
+from models.answering.pipeline import Pipeline, Screened, new_trace_id
+from models.answering.trail import Trail
 from models.serving.asks import Ask, Begun, Outcome
 from models.serving.cache.answers import AnswerCache, Hit
 from models.serving.cache.entries import Place, place_of

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from models.serving.pools import HOSTED
 from models.types import Answer
 
 Redact = Callable[[str], str]
@@ -22,6 +23,8 @@ def kept_out(answer: Answer) -> str:
         return "unfinished"
     if any((event.stage, event.action) != ("passage", "drop") for event in answer.guards):
         return "guarded"
+    if answer.engine.startswith(f"{HOSTED}:"):
+        return "hosted"
     if not answer.answer:
         return "empty"
     return ""
