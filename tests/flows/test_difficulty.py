@@ -121,6 +121,6 @@ def test_a_candidate_routes_only_by_what_was_learnt_of_its_own_pair(asked: Proje
         if {span.attributes.get("to") for span in row.answer.spans} > {None}
     }
     assert engines == {"small"}, "the gate's cases were asked as production will be"
-    asked.write("ferry.md", "# Ferry\n\nThe first ferry to Sorrel Island leaves at 07:10.\n")
+    asked.set("guards", max_answer_chars=599)  # another release
     with pytest.raises(InputError, match="no classifier is kept"):
         evaluate()
