@@ -20,6 +20,7 @@ from infra.errors import PolicyError
 from infra.settings import Policy, Spec
 from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import AnswerSpec
+from models.answering.tools.accounts import open_accounts
 from models.answering.tools.spec import ToolsSpec
 from models.base import is_hub_id
 from models.cases import CaseSpec
@@ -116,6 +117,8 @@ def check_policy(policy: Policy, flow: str = "") -> None:
         _check_retrieval(policy)
         if policy.section("routing", RoutingPolicy).use:
             _check_routing(policy)
+    if "gateway" in NEEDED.get(flow, ()) and (accounts := policy.section("tools", ToolsSpec).accounts):
+        open_accounts(accounts.url, policy.path.parent).dispose()  # the gateway starts long after a night begins
 
 
 def _check_retrieval(policy: Policy) -> None:

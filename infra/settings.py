@@ -28,8 +28,8 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "LLM_COMPRESSOR_LOG_LEVEL": "ERROR",  # it writes to standard output, which --json keeps for one object
 }
-NOISY = ("torch.utils._pytree", "torchao")
-"""Loggers that warn of their own build while they are imported."""
+NOISY = ("torch.utils._pytree", "torchao", "alembic")
+"""Loggers that tell of their own build while they are imported, or of every step of a migration."""
 
 
 class Settings(BaseSettings):

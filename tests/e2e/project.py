@@ -120,6 +120,8 @@ def make_project(folder: Path) -> Project:
     everything = {name for names in DOCUMENTS.values() for name in names}
     _small_cases(sample / "traffic.jsonl", folder / "traffic.jsonl", everything, 12)
     policy = yaml.safe_load((ROOT / "sluice.yaml").read_text("utf-8"))
+    shutil.copyfile(sample / "tools" / "accounts.sqlite", folder / "accounts.sqlite")
+    policy["tools"] = policy["tools"] | {"accounts": policy["tools"]["accounts"] | {"url": "sqlite:///accounts.sqlite"}}
     policy["corpus"] = {"documents": "documents"}
     policy["cases"] = {"files": [f"cases/{split}.jsonl" for split in DOCUMENTS]}
     policy["traffic"] = {"files": ["traffic.jsonl"]}

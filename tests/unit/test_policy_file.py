@@ -91,6 +91,9 @@ def test_an_impossible_threshold_of_a_rule_is_named(tmp_path: Path, sample: dict
 
 
 def test_what_a_flow_needs_must_be_there(tmp_path: Path, sample: dict[str, Any]) -> None:
+    with pytest.raises(PolicyError, match=r"tools\.accounts\.url: .*copy it there"):
+        check_policy(written(tmp_path, sample), "nightly")
+    del sample["tools"]["accounts"]
     check_policy(written(tmp_path, sample), "nightly")
     del sample["gate"]
     policy = written(tmp_path, sample)

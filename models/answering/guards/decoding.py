@@ -34,7 +34,8 @@ _LIKE = {
     "J": "Ј", "K": "КΚ", "M": "МΜ", "N": "Ν", "O": "ОΟ", "P": "РΡ", "S": "Ѕ", "T": "ТΤ", "X": "ХΧ", "Y": "ҮΥ",
     "Z": "Ζ",
 }  # fmt: skip
-_FOLD = str.maketrans({like: letter for letter, likes in _LIKE.items() for like in likes})
+LOOKALIKES = str.maketrans({like: letter for letter, likes in _LIKE.items() for like in likes})
+"""Cyrillic, Greek and phonetic letters as the Latin ones that they look like."""
 _LEET = str.maketrans("013457@$!|", "oieastasil")
 
 _MIXED = re.compile(r"[A-Za-z][Ͱ-Ͽа-яА-Яѐ-ӿԀ-ԯɐ-ʯᴀ-ᴥ]|[Ͱ-Ͽа-яА-Яѐ-ӿԀ-ԯɐ-ʯᴀ-ᴥ][A-Za-z]")
@@ -66,7 +67,7 @@ def tags(text: str) -> Iterator[str]:
 def homoglyphs(text: str) -> Iterator[str]:
     """Look-alike letters as the Latin ones, where a word mixes alphabets."""
     if not text.isascii() and _MIXED.search(text):
-        yield text.translate(_FOLD)
+        yield text.translate(LOOKALIKES)
 
 
 def base64_pieces(text: str) -> Iterator[str]:

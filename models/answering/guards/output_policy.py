@@ -14,10 +14,6 @@ class OutputPolicy(Spec):
 
     toxicity: Action = "off"
     """Insults, slurs and threats."""
-    toxicity_model: str = ""
-    """A folder or Hugging Face id of a text classifier (safetensors only); empty = the list of words of the project."""
-    toxicity_min_score: float = Field(0.5, gt=0, le=1)
-    """Least score of that classifier for a sentence that counts."""
     system_prompt: Action = "off"
     """An answer that repeats the system prompt."""
     system_prompt_words: int | None = Field(None, ge=3, le=200)

@@ -1,6 +1,7 @@
 """What may go out: the output guards of a release, put together for one answer at a time."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from models.answering.guards.leaks import PromptWatch, SystemPrompt, TokenWatch
@@ -43,9 +44,17 @@ class OutputGuards:
         reading = GroundedReading(self.policy, passages, question, refusal)
         return self._guard(reading, refusal, system, secrets, whole)
 
-    def plain(self, refusal: str, *, system: str = "", secrets: Sequence[str] = (), whole: bool = False) -> StreamGuard:
+    def plain(
+        self,
+        refusal: str,
+        *,
+        system: str = "",
+        secrets: Sequence[str] = (),
+        whole: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> StreamGuard:
         """For one answer without passages: nothing is cited, everything else is checked."""
-        return self._guard(PlainReading(), refusal, system, secrets, whole)
+        return self._guard(PlainReading(), refusal, system, secrets, whole, clock)
 
     def without_tokens(self, text: str) -> str:
         """A passage as it may be cited: planted tokens are hidden."""
@@ -53,7 +62,15 @@ class OutputGuards:
             text = text.replace(token, "<PLANTED_TOKEN>")
         return text
 
-    def _guard(self, reading: Reading, refusal: str, system: str, secrets: Sequence[str], whole: bool) -> StreamGuard:
+    def _guard(
+        self,
+        reading: Reading,
+        refusal: str,
+        system: str,
+        secrets: Sequence[str],
+        whole: bool,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> StreamGuard:
         policy, output = self.policy, self.policy.output
         watching = [Watching(personal_watch(self._personal, self._waiting), blocks=policy.personal_data == "refuse")]
         if tokens := (*policy.leak_tokens, *secrets):
@@ -62,7 +79,7 @@ class OutputGuards:
             prompt = PromptWatch(system_prompt(system), output.system_prompt_words)
             watching += _watching(output.system_prompt, prompt)
         watching += _watching(output.toxicity, toxicity_watch())
-        return StreamGuard(policy, reading, watching, refusal, whole=whole)
+        return StreamGuard(policy, reading, watching, refusal, whole=whole, clock=clock)
 
 
 def _watching(action: Action, watch: Watch) -> list[Watching]:

@@ -3,13 +3,10 @@
 import unicodedata
 from functools import lru_cache
 
-from models.answering.guards.decoding import HIDDEN
+from models.answering.guards.decoding import HIDDEN, LOOKALIKES
 
-LOOKALIKES = str.maketrans(
-    "аеорсухікјѕԁһԛԝмтвнгАЕОРСУХІКЈЅМТВНαορνικυτχγηΑΒΕΖΗΙΚΜΝΟΡΤΥΧ",
-    "aeopcyxikjsdhqwmtbhrAEOPCYXIKJSMTBHaopvikutxynABEZHIKMNOPTYX",
-)
-"""Cyrillic and Greek letters that look like Latin ones."""
+FOLDED = LOOKALIKES | str.maketrans("внη", "bhn")
+"""Look-alikes, with small letters that look like Latin capitals."""
 
 
 @lru_cache(maxsize=65536)
@@ -20,7 +17,7 @@ def _shown(char: str) -> str:
         return char
     digit = unicodedata.digit(char, None)
     folded = str(digit) if digit is not None else unicodedata.normalize("NFKC", char)
-    return folded.translate(LOOKALIKES)
+    return folded.translate(FOLDED)
 
 
 @lru_cache(maxsize=65536)

@@ -1,6 +1,6 @@
 """Toxic language by a list of words: insults, slurs, obscenities and threats, also spelled in disguise.
 
-It is a lexical rule: it finds the words, not the meaning. A classifier can be named in the policy in its place.
+It is a lexical rule: it finds the words, not the meaning.
 """
 
 import re

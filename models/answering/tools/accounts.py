@@ -37,7 +37,7 @@ class AccountBalance(Tool):
         """`root` is the policy file's folder. Raises PolicyError for an address that cannot be opened."""
         self._spec = spec
         self._number = re.compile(spec.number)
-        self._engine = _opened(spec.url, root)
+        self._engine = open_accounts(spec.url, root)
         names = ("number", "tenant", "label", "balance_cents", "due")
         self._table = table(spec.table, *(column(name) for name in names))
 
@@ -72,7 +72,8 @@ class AccountBalance(Tool):
         return Result(f"The account ending in {number[-3:]} owes nothing; it is {amount} in credit.")
 
 
-def _opened(url: str, root: Path) -> Engine:
+def open_accounts(url: str, root: Path) -> Engine:
+    """The database of the accounts, read only; SQLite files lie below `root`. Raises: PolicyError where none is."""
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() != "sqlite":
@@ -81,5 +82,8 @@ def _opened(url: str, root: Path) -> Engine:
         raise PolicyError(f"tools.accounts.url: cannot be opened: {type(error).__name__}") from error
     path = (root / (parsed.database or "")).resolve()
     if not path.is_relative_to(root.resolve()) or not path.is_file():
-        raise PolicyError(f"tools.accounts.url: {parsed.database} is no file beside the policy file")
+        raise PolicyError(
+            f"tools.accounts.url: {parsed.database} is no file beside the policy file; copy it there, or leave out "
+            "tools.accounts"
+        )
     return create_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
