@@ -117,7 +117,7 @@ def test_routing_needs_one_search_and_the_full_precision(tmp_path: Path, sample:
     with pytest.raises(PolicyError, match=r"routing\.use needs quantization\.precisions: \[\]"):
         check_policy(written(tmp_path, sample))
     sample["quantization"]["precisions"] = []
-    check_policy(written(tmp_path, sample), "nightly")
+    check_policy(written(tmp_path, sample), "evaluate")
     sample["answering"]["patterns"] = {"listwise": {}}
     with pytest.raises(PolicyError, match=r"routing\.use: .* not from answering\.patterns\.listwise"):
         check_policy(written(tmp_path, sample))
