@@ -121,8 +121,3 @@ def _crossings(spec: BreakEvenSpec, price: float, capacity: float, month: float)
     first = max(_build(spec, pays, month) / price, (pays - 1) * capacity)
     safe = max(1, math.ceil((fixed + month) / earned))  # from here on even the first token of a further machine pays
     return first, max(first, min(_build(spec, safe, month) / price, safe * capacity))
-
-
-def routing_saving(share: float, small_price: float, large_price: float) -> float:
-    """Share of the cost that is saved when `share` of equal requests go to the cheaper model."""
-    return share * (1 - small_price / large_price)

@@ -121,7 +121,7 @@ REMEDIES: dict[Kind, Remedy] = {
     ),
     Kind.ROUTE: Remedy(
         "Send the simple questions to the small model",
-        ("sluice run difficulty", "its threshold goes to the router"),
+        ("sluice run difficulty", "then routing.use: true, where it says from which probability on"),
         "The classifier's threshold is not confirmed on the gate cases.",
     ),
     Kind.DISTIL: Remedy(

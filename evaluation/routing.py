@@ -26,6 +26,8 @@ from infra.settings import Spec
 class RoutingPolicy(Spec):
     """Section `routing`: when a question may go to the small model. Level and power of the tests are the gate's."""
 
+    use: bool = False
+    """Whether the next candidate routes, by what `sluice run difficulty` found of its model and the small one."""
     metric: str = Field("answer_correct", min_length=1)
     """Quality, a 0/1 metric."""
     margin: float = Field(0.05, gt=0, lt=1)
@@ -252,6 +254,24 @@ def _chosen(last: Point | None, ended: str) -> tuple[float | None, list[str]]:
         return None, ["chosen: always the large model", ended]
     told = f"P ≥ {last.threshold:.3f}, {last.share:.0%} to the small model, {last.saved:.1%} of the cost saved"
     return last.threshold, [f"chosen: {told}", ended]
+
+
+def allowed_threshold(report: RoutingReport, policy: RoutingPolicy) -> float:
+    """The threshold of a report that was made as the policy asks.
+
+    Raises: InputError where the report asked less, or says that every question goes to the large model.
+    """
+    if report.metric != policy.metric or report.margin > policy.margin:
+        raise InputError(
+            f"routing.use: routing was measured by {report.metric} with margin {report.margin:g}, the policy asks "
+            f"{policy.metric} and {policy.margin:g}; run `sluice run difficulty` again"
+        )
+    if report.threshold is None:
+        raise InputError(
+            f"routing.use: `sluice run difficulty` says always the large model ({'; '.join(report.reasons)}); set it "
+            "to false, or run that again with another small model"
+        )
+    return report.threshold
 
 
 def report_routing(

@@ -17,6 +17,7 @@ from models.serving.deployment import Placement
 from models.serving.vllm import EngineSpec
 from tasks.measuring import AskSpec, ask_endpoint, ask_release, load_engine, score_answers
 from tasks.policy import StageResult
+from tasks.training import ModelSpec, take_model
 
 REQUEST_PATH = ("indexes", "models/answering", "models/prompts.py", "models/marks.py", "models/serving/gateway.py")
 """Code that shapes an answer: its version is part of every release."""
@@ -47,6 +48,13 @@ def _answering(run: Recording) -> AnswerSpec:
 def starter_release(run: Recording) -> Release:
     """The release of the base model as it is."""
     return bundle(run, ModelPart(base=run.ref("take-model", "model")))
+
+
+def small_release(run: Recording, name: str) -> Release:
+    """The release of the small model of routing: in all but the model it is the large one's."""
+    model = ModelSpec(base=name)
+    taken = run.run(take_model, "take-small", model=model.source(run.policy), content=model.content(run.policy))
+    return bundle(run, ModelPart(base=taken.refs["model"]))
 
 
 def tuned_release(run: Recording) -> Release:

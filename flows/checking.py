@@ -11,6 +11,7 @@ from evaluation.tuning import TuneSpec
 from indexes.build import IndexSpec
 from indexes.chunkers.spec import ChunkSpec
 from indexes.embedder import EmbedSpec
+from indexes.hybrid import WITH_PARENTS
 from indexes.loaders.spec import CorpusSpec
 from indexes.validation import ValidationSpec
 from indexes.vectors.choose import IndexNeed
@@ -79,7 +80,7 @@ SECTIONS: dict[str, type[Spec]] = {
 CORPUS = ("model", "corpus", "validation", "cases", "chunking", "embedding")
 INDEX = (*CORPUS, "index", "answering")
 TRAINING = (*INDEX, "guards", "training_data", "training", "forgetting")
-ENGINE = (*TRAINING, "engine", "asking", "cost", "quantization", "quantization_load")
+ENGINE = (*TRAINING, "engine", "asking", "cost", "quantization", "quantization_load", "difficulty", "routing")
 RELEASE = (*ENGINE, "gate", "canary", "gateway", "cache", "night")
 NEEDED: dict[str, tuple[str, ...]] = {
     "ingest": CORPUS,
@@ -94,7 +95,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "monitor": ("traces",),
     "tune": (*INDEX, "tuning"),
     "rerank": (*INDEX, "reranker"),
-    "difficulty": (*ENGINE, "gate", "difficulty", "routing"),
+    "difficulty": (*ENGINE, "gate"),
 }
 """Flow → the sections that it reads; one that is left out must have a default for every field."""
 
@@ -114,6 +115,8 @@ def check_policy(policy: Policy, flow: str = "") -> None:
         _check_model(policy)
     if "answering" in policy.sections:
         _check_retrieval(policy)
+        if policy.section("routing", RoutingPolicy).use:
+            _check_routing(policy)
     if "gateway" in NEEDED.get(flow, ()) and (accounts := policy.section("tools", ToolsSpec).accounts):
         open_accounts(accounts.url, policy.path.parent).dispose()  # the gateway starts long after a night begins
 
@@ -130,6 +133,23 @@ def _check_retrieval(policy: Policy) -> None:
     ):
         if is_lacking:
             raise PolicyError(f"{policy.path}: answering.search.{asked} needs {lacking}")
+
+
+def _check_routing(policy: Policy) -> None:
+    """The classifier foretells from one search and of the model at full precision: a release has to be that."""
+    answering = policy.section("answering", AnswerSpec)
+    pattern = answering.search.pattern
+    if pattern not in ("naive", *WITH_PARENTS) or answering.patterns.listwise:
+        told = "patterns.listwise" if answering.patterns.listwise else f"search.pattern: {pattern}"
+        raise PolicyError(
+            f"{policy.path}: routing.use: the classifier is learnt from what one search finds, not from "
+            f"answering.{told}; take that out, or set routing.use to false"
+        )
+    if "quantization" in policy.sections and policy.section("quantization", QuantSpec).precisions:
+        raise PolicyError(
+            f"{policy.path}: routing.use needs quantization.precisions: []: the classifier is learnt of the fine-tuned "
+            "model at full precision"
+        )
 
 
 def _check_training_files(policy: Policy) -> None:

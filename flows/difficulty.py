@@ -8,16 +8,15 @@ from pydantic import Field
 from evaluation.gate import GatePolicy
 from evaluation.routing import Level, RoutingPolicy
 from flows.advising import keep_routing
-from flows.bundling import bundle, measure, tuned_release
+from flows.bundling import measure, small_release, tuned_release
 from flows.finetune import FinetuneSpec, finetune_stages
 from flows.index import index_stages
 from flows.recording import Recording, Summary, recording
+from flows.routing import keep_learnt
 from indexes.embedder import EmbedSpec
 from models.answering.pipeline import AnswerSpec
-from models.release import ModelPart, Release
 from models.training.difficulty import DifficultySpec
 from tasks.difficulty import PROVED, learn_difficulty, measure_routing, routing_of
-from tasks.training import ModelSpec, take_model
 
 
 class DifficultySummary(Summary):
@@ -30,16 +29,10 @@ class DifficultySummary(Summary):
     reasons: list[str] = Field(default_factory=list)
 
 
-def small_release(run: Recording, name: str) -> Release:
-    """The release of the small model: in all but the model it is the large one's."""
-    model = ModelSpec(base=name)
-    taken = run.run(take_model, "take-small", model=model.source(run.policy), content=model.content(run.policy))
-    return bundle(run, ModelPart(base=taken.refs["model"]))
-
-
 def difficulty_stages(run: Recording) -> DifficultySummary:
     """Ask both models, learn, measure. No release is changed."""
-    spec, policy = run.policy.section("difficulty", DifficultySpec), run.policy.section("routing", RoutingPolicy)
+    spec = run.policy.section("difficulty", DifficultySpec)
+    policy = run.policy.section("routing", RoutingPolicy).model_copy(update={"use": False})  # measured all the same
     gate = run.policy.section("gate", GatePolicy)
     small, large = small_release(run, spec.small), tuned_release(run)
     splits = [*spec.learn, PROVED]
@@ -57,6 +50,7 @@ def difficulty_stages(run: Recording) -> DifficultySummary:
     level = Level(alpha=gate.alpha, power=gate.power, assumed_icc=gate.assumed_icc)
     told = run.run(measure_routing, difficulty=learnt.refs["difficulty"], policy=policy, level=level, **read)
     keep_routing(routing_of(told.refs["report"]))
+    keep_learnt(small, large, learnt.refs["difficulty"], told.refs["report"])
     return DifficultySummary(
         **run.summary().model_dump(),
         routing=told.params["routing"],

@@ -9,6 +9,7 @@ from flows.bundling import bundle, load, measure, merged_model, tuned_release
 from flows.finetune import FinetuneSpec, finetune_stages
 from flows.index import index_stages
 from flows.recording import Recording, Summary, recording
+from flows.routing import routed
 from infra.cost import CostSpec
 from infra.errors import InputError, SetupError
 from infra.store import ArtifactRef
@@ -59,7 +60,10 @@ def _quantized(run: Recording, precision: Quantized, spec: QuantSpec) -> Release
 
 
 def quantize_stages(run: Recording) -> Release:
-    """Quantize, ask the validation cases on the engine, put load on it, choose: the candidate release."""
+    """Quantize, ask the validation cases on the engine, put load on it, choose: the candidate release.
+
+    Its small model joins after the choice of a precision, where the policy wants routing.
+    """
     spec = run.policy.section("quantization", QuantSpec)
     releases: dict[Precision, Release] = {"bf16": tuned_release(run)}
     for name in spec.precisions:
@@ -80,7 +84,7 @@ def quantize_stages(run: Recording) -> Release:
     )
     kept = releases[next(name for name in releases if name == chosen.params["precision"])]
     retire_engines(run.policy.section("engine", EngineSpec), kept)
-    return kept
+    return routed(run, kept)
 
 
 def sweep_stages(run: Recording, names: Sequence[Quantized]) -> StageResult:

@@ -1,6 +1,8 @@
 """A release: one immutable bundle of everything that shapes an answer, named by its own digest."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from infra.store import ArtifactRef, value_digest
 from models.quantizing.methods import Precision
@@ -21,6 +23,29 @@ class ModelPart(BaseModel):
     precision: Precision = "bf16"
     parent: str = ""
 
+    @property
+    def content(self) -> dict[str, Any]:
+        """The part by the digests of its artifacts."""
+        adapter = self.adapter.digest if self.adapter else None
+        return self.model_dump(mode="json") | {"base": self.base.digest, "adapter": adapter}
+
+
+class RoutingPart(BaseModel):
+    """Which questions of a release its small model answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    small: ModelPart
+    difficulty: ArtifactRef
+    """The classifier that foretells whether the small model is good enough."""
+    threshold: float = Field(ge=0, le=1)
+    """Lowest probability that goes to the small model."""
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The part by the digests of its artifacts."""
+        return {"small": self.small.content, "difficulty": self.difficulty.digest, "threshold": self.threshold}
+
 
 class Release(BaseModel):
     """Digest-named bundle. Fields hold digests or whole small specs, so that a release can be rebuilt from itself."""
@@ -36,12 +61,19 @@ class Release(BaseModel):
     """Version of the scorers that the gate used."""
     code: str
     """Version of the code on the request path."""
+    routing: RoutingPart | None = None
+    """None: `model` answers every question, and the bundle is written as if there were no such field."""
+
+    @model_serializer(mode="wrap")
+    def _routing_where_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        return {name: value for name, value in fields.items() if name != "routing" or value is not None}
 
     @property
     def digest(self) -> str:
         """sha256 over the content digests (addresses do not count)."""
         parts = self.model_dump(mode="json")
-        parts["model"]["base"] = self.model.base.digest
-        parts["model"]["adapter"] = self.model.adapter.digest if self.model.adapter else None
-        parts["prompt"], parts["index"] = self.prompt.digest, self.index.digest
+        parts["model"], parts["prompt"], parts["index"] = self.model.content, self.prompt.digest, self.index.digest
+        if self.routing:
+            parts["routing"] = self.routing.content
         return value_digest(parts)

@@ -47,7 +47,7 @@ def _values(scores: ArtifactRef, metric: str, cases: list[Case]) -> Floats:
 def _described(cases: list[Case], index: ArtifactRef, search: RetrievalSpec, embedding: EmbedSpec) -> Described:
     embedder = open_embedder(embedding)
     retriever = load_index(artifact_store().open(index), embedder, search)
-    return describe(cases, retriever, embedder, ACCESS, progress_logger("difficulty", "questions"))
+    return describe(cases, retriever, embedder, ACCESS, search.k, progress_logger("difficulty", "questions"))
 
 
 def _both(cases: list[Case], foretold: Floats, small: ArtifactRef, large: ArtifactRef, policy: RoutingPolicy) -> Both:

@@ -27,6 +27,7 @@ from infra.store import ArtifactRef, canonical_json, read_lines, write_atomic, w
 from models.answering.guards.guardrails import Guards
 from models.answering.guards.policy import GuardPolicy
 from models.answering.pipeline import build_pipeline
+from models.answering.routing import ModelAt
 from models.cases import CaseSpec, load_cases
 from models.release import Release
 from models.serving.deployment import Placement
@@ -98,7 +99,8 @@ def traffic_prompts(release: Release, cases: ArtifactRef, embedding: EmbedSpec) 
         raise InputError("benchmark.prompts: traffic needs section `traffic` of the policy file")
     taker, store = PromptTaker(), artifact_store()
     nowhere = Placement(base_url="", model="")
-    pipeline = build_pipeline(release, store, open_embedder(embedding), nowhere, engine=taker)
+    small = ModelAt(taker, "") if release.routing else None
+    pipeline = build_pipeline(release, store, open_embedder(embedding), nowhere, engine=taker, small=small)
     progress = progress_logger("traffic-prompts", "questions")
     return _kept_prompts(asyncio.run(taken_prompts(pipeline, taker, asked, ACCESS, progress)), "traffic")
 

@@ -25,6 +25,7 @@ from models.prompts import load_prompt, render
 from models.release import Release
 from models.serving.deployment import Deployer, Placement
 from models.serving.engine import OpenAIEngine
+from models.serving.routes import Engines
 from models.serving.vllm import EngineSpec
 from models.types import Case
 from tasks.indexing import ACCESS
@@ -106,8 +107,15 @@ def _asked(
     asked = cases_of(cases, splits)
     if not asked:
         raise InputError(f"no case of {', '.join(splits)}; check `cases` in the policy")
-    engine = OpenAIEngine(placement.base_url, spec_of(release).generation.timeout_s, key)
-    pipeline = build_pipeline(release, artifact_store(), open_embedder(embedding), placement, engine=engine)
+    timeout_s = spec_of(release).generation.timeout_s
+    pipeline = build_pipeline(
+        release,
+        artifact_store(),
+        open_embedder(embedding),
+        placement,
+        engine=OpenAIEngine(placement.base_url, timeout_s, key),
+        small=Engines().small(placement.places, timeout_s) if release.routing else None,
+    )
     progress = progress_logger("ask", "cases")
 
     async def ask() -> list[Observation]:

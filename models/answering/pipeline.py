@@ -1,4 +1,4 @@
-"""One request of one release: guards, retrieval, context, prompt, generation, guards; each step a span."""
+"""One request of one release: guards, retrieval, routing, context, prompt, generation, guards; each step a span."""
 
 import secrets
 import time
@@ -14,11 +14,12 @@ from indexes.build import load_index
 from indexes.embedder import EmbedSpec
 from indexes.hybrid import RetrievalSpec
 from indexes.retriever import Retriever
-from indexes.types import Chunk, Embedder
-from infra.errors import PolicyError, SluiceError
+from indexes.types import Chunk, Embedder, Passage
+from infra.errors import PolicyError, SetupError, SluiceError
 from infra.settings import Spec
 from infra.store import ArtifactStore
 from models.answering.context import ContextSpec, TokenCount, build_context, token_counter
+from models.answering.difficulty import load_difficulty
 from models.answering.guards.guardrails import Guards
 from models.answering.guards.policy import GuardPolicy, Verdict
 from models.answering.guards.stream import StreamGuard
@@ -26,6 +27,7 @@ from models.answering.patterns.choose import pattern_for
 from models.answering.patterns.lookup import Writer
 from models.answering.patterns.port import Retrieved
 from models.answering.patterns.spec import PatternSpec
+from models.answering.routing import ModelAt, Router
 from models.answering.spent import Spent
 from models.answering.trail import Trail
 from models.answering.writing import broken, checked, finish_reason, guarded
@@ -101,7 +103,11 @@ class Screened:
 
 
 class Pipeline:
-    """Answers questions as one release does. `model` is the release's name on the engine."""
+    """Answers questions as one release does. `model` is the release's name on the engine.
+
+    With a `router` the questions that it picks are written by the small model; conversations and the patterns that ask
+    a model for the search keep to the large one.
+    """
 
     def __init__(
         self,
@@ -115,6 +121,7 @@ class Pipeline:
         spec: AnswerSpec,
         count_tokens: TokenCount,
         embedder: Embedder | None = None,
+        router: Router | None = None,
     ) -> None:
         self.release = release
         self.retriever = retriever
@@ -128,6 +135,7 @@ class Pipeline:
         self.spec = spec
         self.count_tokens = count_tokens
         self.embedder = embedder
+        self.router = router
         self._pattern = pattern_for(
             spec.search, retriever, spec.patterns, Writer(engine, model, self.prompt, count_tokens)
         )
@@ -172,9 +180,10 @@ class Pipeline:
             try:
                 found = await self._retrieve(trail, asked, access)
                 ranked = [passage.chunk for passage in found.passages]
+                writer = await self._route(trail, asked, found.passages)
                 shown = self._choose(trail, asked, ranked)
                 guard = self._guard(asked, shown, trace, whole=whole)
-                async with aclosing(self._write(trail, spent, guard, asked, shown, trace)) as texts:
+                async with aclosing(self._write(trail, spent, guard, writer, asked, shown, trace)) as texts:
                     async for text in texts:
                         sent += text
                         yield text
@@ -213,8 +222,14 @@ class Pipeline:
         return Screened(asked, allowed, tuple(events), trail.spans[0])
 
     async def close(self) -> None:
-        """Close the engine's client."""
-        await self.engine.close()
+        """Close the engines' clients."""
+        for engine in self.engines:
+            await engine.close()
+
+    @property
+    def engines(self) -> list[Engine]:
+        """Every engine that it asks."""
+        return [self.engine, *([self.router.small.engine] if self.router else [])]
 
     async def _retrieve(self, trail: Trail, question: str, access: frozenset[str]) -> Retrieved:
         with trail.step("retrieve") as note:
@@ -223,6 +238,17 @@ class Pipeline:
             if found.steps:
                 note.update(steps=list(found.steps), prompt_tokens=found.prompt_tokens)
             return found
+
+    async def _route(self, trail: Trail, question: str, found: Sequence[Passage]) -> ModelAt:
+        """The model that writes the answer."""
+        large = ModelAt(self.engine, self.model)
+        if self.router is None:
+            return large
+        with trail.step("route") as note:
+            probability = await self.router.probability(question, found)
+            is_small = probability >= self.router.threshold
+            note.update(to="small" if is_small else "large", probability=round(probability, 4))
+            return self.router.small if is_small else large
 
     def _choose(self, trail: Trail, question: str, ranked: Sequence[Chunk]) -> list[Chunk]:
         with trail.step("guard_passages") as note:
@@ -242,15 +268,22 @@ class Pipeline:
         )
 
     def _write(
-        self, trail: Trail, spent: Spent, guard: StreamGuard, question: str, shown: Sequence[Chunk], trace: str
+        self,
+        trail: Trail,
+        spent: Spent,
+        guard: StreamGuard,
+        writer: ModelAt,
+        question: str,
+        shown: Sequence[Chunk],
+        trace: str,
     ) -> AsyncGenerator[str]:
         with trail.step("prompt") as note:
             messages = render(self.prompt, shown, question, trace)
             note["prompt"] = f"{self.prompt.id}:{self.prompt.version}"
         spec = self.spec.generation
-        pieces = self.engine.pieces(self.model, messages, max_tokens=spec.max_tokens, temperature=spec.temperature)
+        pieces = writer.engine.pieces(writer.name, messages, max_tokens=spec.max_tokens, temperature=spec.temperature)
         return guarded(
-            pieces, guard, trail=trail, spent=spent, model=self.model, messages=messages,
+            pieces, guard, trail=trail, spent=spent, model=writer.name, messages=messages,
             count_tokens=self.count_tokens, timeout_s=spec.timeout_s,
         )  # fmt: skip
 
@@ -300,13 +333,16 @@ def build_pipeline(
     *,
     retriever: Retriever | None = None,
     engine: Engine | None = None,
+    small: ModelAt | None = None,
 ) -> Pipeline:
     """The pipeline of a release, its parts loaded from the store by digest; `close` it when done.
 
-    A retriever over the same index and an engine at the same address can be shared between pipelines.
+    A retriever over the same index and an engine at the same address can be shared between pipelines. `small` is where
+    the small model of a release that routes answers.
 
     Raises: IntegrityError for a part that is missing or changed, PolicyError for a spec of another version, SetupError
-    when the embedder is not the one of the index.
+    when the embedder is not the one of the index or a release routes and `small` is missing, InputError for a
+    classifier that does not fit.
     """
     spec = spec_of(release)
     count_tokens = token_counter(store.open(release.model.base))
@@ -322,4 +358,14 @@ def build_pipeline(
         spec=spec,
         count_tokens=count_tokens,
         embedder=embedder,
+        router=_router(release, store, embedder, small),
     )
+
+
+def _router(release: Release, store: ArtifactStore, embedder: Embedder, small: ModelAt | None) -> Router | None:
+    if release.routing is None:
+        return None
+    if small is None:
+        raise SetupError(f"release {release.digest[:12]} routes to a small model, and no engine was given for that")
+    difficulty = load_difficulty(store.open(release.routing.difficulty), embedder.version)
+    return Router(small, difficulty, embedder, release.routing.threshold)

@@ -57,6 +57,7 @@ async def guarded(
                 spent.completion += count_tokens(guard.text)
             note.update(
                 model=model,
+                engine=spent.engine,
                 prompt_tokens=spent.prompt - before,
                 completion_tokens=spent.completion,
                 first_token_s=first or taken,

@@ -23,7 +23,7 @@ from models.serving.control import (
     unload_adapter,
 )
 from models.serving.local import local_process
-from models.serving.pools import MAIN, Place, PoolSpec, bound
+from models.serving.pools import MAIN, SMALL, Place, PoolSpec, bound, own
 from models.serving.vllm import EngineSpec, adapter_rank, vllm_build, vllm_process
 
 LOG = logging.getLogger("sluice.engine")
@@ -36,7 +36,7 @@ TRIAL = "trial-"
 class Placement(BaseModel):
     """Where a release's model answers: server root (without /v1) and the model name to ask for.
 
-    `pools` are all of its engines, that one among them, where it has several.
+    `pools` are all of its engines, that one among them, where it has several; its small model's too, where it routes.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -172,21 +172,24 @@ class Deployer:
 
     def _placed(self, release: Release) -> _Placed:
         """Every engine of a release, started where needed, with its model on it."""
+        pools = self.spec.pools or (PoolSpec(name=MAIN),)
+        wanted = [(release.model, pool, number) for pool in pools for number in range(pool.replicas)]
+        if release.routing:
+            wanted.append((release.routing.small, PoolSpec(name=SMALL), 0))
         names, places = [], []
-        for pool in self.spec.pools or (PoolSpec(name=MAIN),):
-            for number in range(pool.replicas):
-                engine = self._engine(release.model, pool, number)
-                url = self._url(engine.port)
-                names.append(engine.name)
-                places.append(
-                    Place(
-                        pool=pool.name,
-                        base_url=url,
-                        model=self._serve(url, release.model),
-                        max_prompt_tokens=pool.max_prompt_tokens,
-                    )
+        for model, pool, number in wanted:
+            engine = self._engine(model, pool, number)
+            url = self._url(engine.port)
+            names.append(engine.name)
+            places.append(
+                Place(
+                    pool=pool.name,
+                    base_url=url,
+                    model=self._serve(url, model),
+                    max_prompt_tokens=pool.max_prompt_tokens,
                 )
-        widest = max(places, key=bound)
+            )
+        widest = max(own(places), key=bound)
         several = tuple(places) if len(places) > 1 else ()
         placement = Placement(base_url=widest.base_url, model=widest.model, pools=several)
         return _Placed(engine=" ".join(names), placement=placement)
@@ -237,14 +240,22 @@ class Deployer:
             raise InputError(f"{adapter}: the adapter was made for {made_for}, the release has {base}; train it again")
 
     def _remote(self, release: Release) -> Placement:
-        """The placement on an engine that somebody else runs: it must serve the release's model under its name."""
+        """The placement on an engine that somebody else runs: it must serve the release's models under their names."""
         url = self.settings.engine_url.rstrip("/").removesuffix("/v1")
-        wanted = self._adapter_name(release.model) if release.model.adapter else self._base_name(release.model)
         served = served_models(url)
+        if release.routing is None:
+            return Placement(base_url=url, model=self._found(url, served, release.model, alone=True))
+        model = self._found(url, served, release.model)
+        small = Place(pool=SMALL, base_url=url, model=self._found(url, served, release.routing.small))
+        return Placement(base_url=url, model=model, pools=(Place(base_url=url, model=model), small))
+
+    def _found(self, url: str, served: Sequence[str], model: ModelPart, *, alone: bool = False) -> str:
+        """The model's name among those served. `alone`: a single one may have any name, where there is no adapter."""
+        wanted = self._adapter_name(model) if model.adapter else self._base_name(model)
         if wanted in served:
-            return Placement(base_url=url, model=wanted)
-        if len(served) == 1 and release.model.adapter is None:
-            return Placement(base_url=url, model=served[0])
+            return wanted
+        if alone and len(served) == 1 and model.adapter is None:
+            return served[0]
         raise SetupError(f"{url} serves {', '.join(served)}, not {wanted}: load it there, or unset SLUICE_ENGINE_URL")
 
     def _port(self, name: str) -> int:

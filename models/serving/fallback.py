@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, cast
 
-from infra.errors import InputError, TryAgainError
+from infra.errors import InputError, SluiceError, TryAgainError
 from models.serving.breaker import Breaker, BreakerSpec, RetryBudget
 from models.serving.pools import Place, in_order
 from models.types import Completion, Engine, Message, Piece
@@ -48,10 +48,12 @@ class Tally:
 class Chain:
     """Engine adapter that goes on to the next engine while nothing was handed on. See Engine.
 
-    Own engines are tried once each, the one that fits the prompt best first; then one of them again after a short wait,
-    where the budget of retries and the deadline allow it; then `hosted`, whose model is another one: the answer's
-    `engine` says so. An engine whose breaker is open is passed over. What the engine says is wrong with the request
-    (InputError) is final. After the first text nothing is begun again: the failure is the caller's to tell.
+    Own engines are tried once each, the one that fits the prompt best first, and behind them those of `then`: of the
+    large model, where the others have the small one. Then the first of them is tried again after a short wait, where
+    the budget of retries and the deadline allow it; then `hosted`, whose model is another one: the answer's `engine`
+    says so. An engine whose breaker is open is passed over. What the engine says is wrong with the request (InputError)
+    is final, but of the small model: the large one may take longer prompts. After the first text nothing is begun
+    again: the failure is the caller's to tell.
     """
 
     def __init__(
@@ -61,12 +63,14 @@ class Chain:
         budget: RetryBudget,
         tally: Tally,
         *,
+        then: Sequence[Link] = (),
         hosted: Link | None = None,
         count: Count | None = None,
     ) -> None:
         assert links, "a chain has a link"
-        self._links = {link.place: link for link in links}
+        self._links = {link.place: link for link in (*links, *then)}
         self._places = [link.place for link in links]
+        self._then = [link.place for link in then]
         self._spec = spec
         self._budget = budget
         self._tally = tally
@@ -85,7 +89,7 @@ class Chain:
         options: Mapping[str, Any] | None = None,
     ) -> Completion:
         """See Engine."""
-        failure: TryAgainError | None = None
+        failure: SluiceError | None = None
         async with aclosing(self._attempts(messages)) as attempts:
             async for link in attempts:
                 try:
@@ -94,7 +98,9 @@ class Chain:
                             _name(link, model), messages,
                             max_tokens=max_tokens, temperature=temperature, schema=schema, options=options,
                         )  # fmt: skip
-                except TryAgainError as error:
+                except (TryAgainError, InputError) as error:
+                    if self._is_final(error, link):
+                        raise
                     failure = error
         raise failure or self._none_left()
 
@@ -109,7 +115,7 @@ class Chain:
         options: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[Piece]:
         """See Engine. Events before the first text are kept back: until then all can begin anew."""
-        failure: TryAgainError | None = None
+        failure: SluiceError | None = None
         async with aclosing(self._attempts(messages)) as attempts:
             async for link in attempts:
                 begun = False
@@ -124,8 +130,8 @@ class Chain:
                                 begun = begun or bool(piece.text or piece.finish_reason)
                                 if begun:
                                     yield piece
-                except TryAgainError as error:
-                    if begun:
+                except (TryAgainError, InputError) as error:
+                    if begun or self._is_final(error, link):
                         raise
                     failure = error
                 else:
@@ -138,7 +144,7 @@ class Chain:
             await link.engine.close()
 
     def _none_left(self) -> TryAgainError:
-        addresses = ", ".join(sorted({place.base_url for place in self._places}))
+        addresses = ", ".join(sorted({place.base_url for place in self._links}))
         return TryAgainError(
             f"{addresses}: failed too often a moment ago, and is left alone for {self._spec.open_s:g} s"
         )
@@ -162,11 +168,15 @@ class Chain:
         if self._hosted is not None and self._hosted.breaker.admits():
             yield self._hosted
 
+    def _is_final(self, error: SluiceError, link: Link) -> bool:
+        return isinstance(error, InputError) and not (self._then and link.place in self._places)
+
     def _ordered(self, messages: Sequence[Message]) -> Sequence[Place]:
-        if len(self._places) == 1:
+        if len(self._links) == 1:
             return self._places
         turn, self._turn = self._turn, self._turn + 1
-        return in_order(self._places, self._count(messages) if self._count else 0, turn)
+        tokens = self._count(messages) if self._count else 0
+        return [*in_order(self._places, tokens, turn), *(in_order(self._then, tokens, turn) if self._then else ())]
 
     @contextmanager
     def _told(self, link: Link, *, again: bool) -> Iterator[None]:

@@ -12,6 +12,8 @@ from models.types import Message
 FRAME_TOKENS = 8
 """What a chat template adds to a message, as an upper guess."""
 MAIN = "main"
+SMALL = "small"
+"""The pool of the small model of a release that routes; no pool of the policy may be named so."""
 
 
 class PoolSpec(Spec):
@@ -50,6 +52,11 @@ def prompt_counter(model: Path) -> Callable[[Sequence[Message]], int]:
     """Counts the tokens of messages with the tokenizer of the model folder; a few for each message's frame too."""
     count = token_counter(model)
     return lambda messages: sum(count(message.content) + FRAME_TOKENS for message in messages)
+
+
+def own(places: Sequence[Place]) -> list[Place]:
+    """Where the model of a release answers, its small model left out."""
+    return [place for place in places if place.pool != SMALL]
 
 
 def in_order(places: Sequence[Place], prompt_tokens: int, turn: int) -> list[Place]:

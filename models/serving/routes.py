@@ -6,12 +6,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from pydantic import Field
 
+from infra.errors import SetupError
 from infra.records import Placement
 from infra.settings import Spec
+from models.answering.routing import ModelAt
 from models.serving.breaker import Breaker, BreakerSpec, RetryBudget
 from models.serving.engine import OpenAIEngine
 from models.serving.fallback import Chain, Count, Link, Tally
-from models.serving.pools import HOSTED, Place
+from models.serving.pools import HOSTED, SMALL, Place, own
 from models.types import Engine
 
 NEVER = BreakerSpec(window_s=1, failures=10_000, share=1, open_s=1, retry_share=0, backoff_s=0)
@@ -67,9 +69,21 @@ class Engines(Collector):
         self._tally = Tally()
 
     def chain(self, places: Sequence[Place], timeout_s: float, count: Count | None = None) -> Engine:
-        """The engine over these places; `count` says how long a prompt is, where they are several."""
-        links = [self._link(place, timeout_s) for place in places]
-        return Chain(links, self._spec, self._budget, self._tally, hosted=self._last(timeout_s), count=count)
+        """The engine over these places, those of a small model left out.
+
+        `count` says how long a prompt is, where they are several.
+        """
+        return self._chain(own(places), (), timeout_s, count)
+
+    def small(self, places: Sequence[Place], timeout_s: float, count: Count | None = None) -> ModelAt:
+        """The small model of a release at these places, with an engine that asks the large one where it fails.
+
+        Raises: SetupError where none of the places has a small model.
+        """
+        small = [place for place in places if place.pool == SMALL]
+        if not small:
+            raise SetupError("the release routes to a small model and is placed without one; start its engines again")
+        return ModelAt(self._chain(small, own(places), timeout_s, count), small[0].model)
 
     def collect(self) -> Iterable[Metric]:
         """See Collector."""
@@ -90,6 +104,11 @@ class Engines(Collector):
             fallen,
             CounterMetricFamily("sluice_engine_retries", "Requests sent to the same engine again", self._tally.retries),
         )
+
+    def _chain(self, first: Sequence[Place], then: Sequence[Place], timeout_s: float, count: Count | None) -> Engine:
+        links, behind = ([self._link(place, timeout_s) for place in places] for places in (first, then))
+        hosted = self._last(timeout_s)
+        return Chain(links, self._spec, self._budget, self._tally, then=behind, hosted=hosted, count=count)
 
     def _link(self, place: Place, timeout_s: float, key: str = "") -> Link:
         if place.base_url not in self._breakers:

@@ -14,7 +14,7 @@ from infra.records import Placement, Records
 from infra.store import ArtifactStore
 from models.answering.pipeline import AnswerSpec, Pipeline, build_pipeline, spec_of
 from models.release import Release
-from models.serving.pools import prompt_counter
+from models.serving.pools import own, prompt_counter
 from models.serving.routes import Engines, places_of
 
 KEPT = 6
@@ -58,14 +58,16 @@ class ReleaseBuilder:
         if name not in self._retrievers:
             self._retrievers[name] = load_index(self._store.open(bundle.index), embedder, spec.search)
         places = places_of(placement)
-        count = prompt_counter(self._store.open(bundle.model.base)) if len(places) > 1 else None
+        count = prompt_counter(self._store.open(bundle.model.base)) if len(own(places)) > 1 else None
+        timeout_s = spec.generation.timeout_s
         return build_pipeline(
             bundle,
             self._store,
             embedder,
             placement,
             retriever=self._retrievers[name],
-            engine=self._engines.chain(places, spec.generation.timeout_s, count),
+            engine=self._engines.chain(places, timeout_s, count),
+            small=self._engines.small(places, timeout_s, count) if bundle.routing else None,
         )
 
 
@@ -110,5 +112,6 @@ class Runtime:
 
     async def close(self) -> None:
         """Close the engines' clients. Nothing may be in flight any more."""
-        for engine in {id(pipeline.engine): pipeline.engine for pipeline in self._pipelines.values()}.values():
+        engines = [engine for pipeline in self._pipelines.values() for engine in pipeline.engines]
+        for engine in {id(engine): engine for engine in engines}.values():
             await engine.close()

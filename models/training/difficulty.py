@@ -11,7 +11,7 @@ from indexes.retriever import Retriever
 from indexes.types import Embedder, Vectors
 from infra.errors import InputError
 from infra.settings import Spec
-from models.answering.difficulty import FEATURES, LOOKED_AT, Difficulty, DifficultyCard, Floats, features, sigmoid
+from models.answering.difficulty import FEATURES, Difficulty, DifficultyCard, Floats, features, sigmoid
 from models.types import Case
 
 PLATT_STRENGTH = 100.0
@@ -60,12 +60,13 @@ def describe(
     retriever: Retriever,
     embedder: Embedder,
     access: frozenset[str],
+    k: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Described:
-    """Vectors and features of the cases' questions, in their order; searched as a release does."""
+    """Vectors and features of the cases' questions, in their order; searched as a release of `k` passages does."""
     rows = []
     for done, case in enumerate(cases, 1):
-        rows.append(features(case.question, retriever.search(case.question, access, LOOKED_AT)))
+        rows.append(features(case.question, retriever.search(case.question, access, k)))
         progress(done, len(cases))
     return Described(np.stack([embedder.query(case.question) for case in cases]), np.stack(rows))
 

@@ -12,7 +12,7 @@ from infra.processes import ProcessManager
 from infra.records import Placement as Row
 from infra.settings import Settings
 from infra.store import ArtifactRef, LocalStore
-from models.release import ModelPart, Release
+from models.release import ModelPart, Release, RoutingPart
 from models.serving.control import served_models
 from models.serving.deployment import Deployer, Placement
 from models.serving.engine import OpenAIEngine
@@ -128,6 +128,32 @@ def test_pools_of_one_release_are_engines_of_their_own(
     own.retire({first.digest})
     assert all(served_models(place.base_url) == [place.model] for place in placement.pools)
     assert len(own.retire(set())) == 2
+
+
+def test_the_small_model_of_a_release_is_served_beside_it(
+    deployer: Deployer, tiny_model: Path, tiny_adapters: dict[int, Path]
+) -> None:
+    base = deployer.store.put("model", tiny_model)
+    small = ModelPart(base=deployer.store.put("quantized", tiny_model))
+    tuned = release(base, deployer.store.put("adapter", tiny_adapters[8]))
+    routed = tuned.model_copy(update={"routing": RoutingPart(small=small, difficulty=NOTHING, threshold=0.5)})
+    placement = deployer.ensure([routed])[routed.digest]
+    large, little = placement.places
+    assert (large.pool, large.base_url, large.model) == ("main", placement.base_url, placement.model)
+    assert (little.pool, little.model) == ("small", f"base-{small.base.digest[:12]}")
+    assert little.base_url != large.base_url
+    assert served_models(little.base_url) == [little.model]
+
+    async def ask() -> str:
+        placed = Engines().small(placement.places, 60)
+        try:
+            return (await placed.engine.complete(placed.name, ASK, max_tokens=4)).engine
+        finally:
+            await placed.engine.close()
+
+    assert asyncio.run(ask()) == f"small:{little.model}"
+    assert deployer.retire({routed.digest}) == []
+    assert len(deployer.retire(set())) == 2
 
 
 def test_trial_engine_runs_beside_and_ends_with_its_block(

@@ -6,12 +6,18 @@ from collections.abc import Iterator
 import pytest
 from mlflow import MlflowClient
 
+from evaluation.routing import RoutingReport
+from evaluation.types import Observation
 from flows.advising import told
 from flows.difficulty import DifficultySummary, difficulty
+from flows.evaluate import evaluate
+from flows.routing import Learnt
 from infra.errors import InputError
 from infra.processes import ProcessManager
 from infra.settings import settings
+from infra.store import read_lines, write_atomic
 from models.answering.difficulty import load_difficulty
+from tasks.policy import artifact_store
 from tests.e2e.project import OPEN_GATE, free_ports
 from tests.flows.project import Project
 
@@ -83,3 +89,38 @@ def test_both_models_are_asked_and_what_routing_is_worth_is_known(asked: Project
     asked.set("difficulty", learn=["validation", "gate"])
     with pytest.raises(InputError, match="must name validation and not gate, which proves what was learnt"):
         difficulty()
+
+
+def allow(project: Project, threshold: float) -> None:
+    """Let the kept report say that questions from `threshold` on may go to the small model."""
+    (path,) = (project.home / "routing").glob("*.json")
+    learnt, store = Learnt.model_validate_json(path.read_text("utf-8")), artifact_store()
+    kept = store.find("routing-report", learnt.report)
+    assert kept is not None
+    report = RoutingReport.model_validate_json((store.open(kept) / "routing.json").read_text("utf-8"))
+    with store.writing("routing-report") as draft:
+        text = report.model_copy(update={"threshold": threshold}).model_dump_json()
+        write_atomic(draft.folder / "routing.json", text)
+    write_atomic(path, learnt.model_copy(update={"report": draft.stored().digest}).model_dump_json())
+
+
+def test_a_candidate_routes_only_by_what_was_learnt_of_its_own_pair(asked: Project) -> None:
+    asked.set("routing", use=True)
+    asked.set("quantization", precisions=[])
+    with pytest.raises(InputError, match=r"no classifier is kept for small model .* run `sluice run difficulty` first"):
+        evaluate()
+    difficulty()
+    with pytest.raises(InputError, match="says always the large model"):
+        evaluate()
+    allow(asked, 0.0)
+    evaluate()
+    engines = {
+        row.answer.engine.partition(":")[0]
+        for path in (asked.home / "store" / "observations").glob("*/files/observations.jsonl")
+        for row in read_lines(path, Observation)
+        if {span.attributes.get("to") for span in row.answer.spans} > {None}
+    }
+    assert engines == {"small"}, "the gate's cases were asked as production will be"
+    asked.set("guards", max_answer_chars=599)  # another release
+    with pytest.raises(InputError, match="no classifier is kept"):
+        evaluate()

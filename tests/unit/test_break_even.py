@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from evaluation.break_even import HOURS_PER_MONTH, BreakEvenSpec, break_even, routing_saving
+from evaluation.break_even import HOURS_PER_MONTH, BreakEvenSpec, break_even
 
 SPEC: dict[str, Any] = {
     "tokens_per_month": 1e9, "output_share": 0.25, "api_price_in": 2.5, "api_price_out": 10.0, "machine_price": 4.0,
@@ -35,12 +35,6 @@ def test_the_usual_bill_from_which_people_host_themselves() -> None:
         bill = break_even(spec(fixed_per_month=fixed)).bill_at_break_even
         assert bill is not None
         assert 5000 <= bill <= 10000
-
-
-def test_what_routing_saves() -> None:
-    """Seed: 70 % of the queries to the model at 0.15, the others at 2.50 a million: about 60 % saved."""
-    assert routing_saving(0.7, 0.15, 2.5) == pytest.approx(0.658)
-    assert routing_saving(0.0, 0.15, 2.5) == 0
 
 
 def test_machines_come_in_steps() -> None:

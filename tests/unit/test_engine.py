@@ -244,6 +244,11 @@ def test_engine_sections_that_cannot_be_are_refused(wrong: dict[str, Any]) -> No
         EngineSpec.model_validate(wrong)
 
 
+def test_no_pool_takes_the_name_of_the_small_model() -> None:
+    with pytest.raises(ValidationError, match="'small' is the pool of a release's small model"):
+        EngineSpec(pools=(PoolSpec(name="small"),))
+
+
 def test_pool_has_its_own_sizes() -> None:
     spec = EngineSpec(max_model_len=2048, pools=(PoolSpec(name="short", max_prompt_tokens=200, max_model_len=512),))
     own = spec.of(spec.pools[0])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
-from infra.errors import InputError, SluiceError, TryAgainError
+from infra.errors import InputError, SetupError, SluiceError, TryAgainError
 from infra.records import Placement
 from models.serving.breaker import Breaker, BreakerSpec, RetryBudget
 from models.serving.fake import FakeEngine
@@ -174,6 +174,31 @@ async def test_what_is_wrong_with_the_request_is_not_asked_elsewhere() -> None:
     with pytest.raises(InputError):
         await told(engine)
     assert opened.engines["b"].asked == []
+
+
+async def test_a_small_model_that_fails_leaves_the_question_to_the_large_one() -> None:
+    opened = Opened(s=FakeEngine("small", [None, DOWN, DOWN, DOWN]), l=FakeEngine("large"))
+    engines = Engines(opened, SPEC)
+    large = Place(base_url="http://l", model="l")
+    places = [large, Place(pool="small", base_url="http://s", model="s")]
+    small, plain = engines.small(places, 5), engines.chain(places, 5)
+    seen = [(await small.engine.complete(small.name, ASK, max_tokens=9)).engine for _ in range(5)]
+    assert seen == ["fake:s", *["fake:l"] * 4], "three failures open the breaker, and the large one is asked at once"
+    assert [len(opened.engines[name].asked) for name in "sl"] == [4, 4]
+    assert (await plain.complete("", ASK, max_tokens=9)).text == "large", "the large one never asks the small one"
+    with pytest.raises(SetupError, match="placed without one"):
+        engines.small([large], 5)
+
+
+async def test_a_prompt_that_the_small_model_does_not_take_is_the_large_ones() -> None:
+    too_long = InputError("prompt too long")
+    opened = Opened(s=FakeEngine("x", [too_long] * 3), l=FakeEngine("large", [None, None, too_long]))
+    places = [Place(base_url="http://l", model="l"), Place(pool="small", base_url="http://s", model="s")]
+    small = Engines(opened, SPEC).small(places, 5)
+    assert (await small.engine.complete(small.name, ASK, max_tokens=9)).text == "large"
+    assert "".join([piece.text async for piece in small.engine.pieces(small.name, ASK, max_tokens=9)]) == "large"
+    with pytest.raises(InputError, match="too long"):
+        await small.engine.complete(small.name, ASK, max_tokens=9)
 
 
 async def test_hosted_model_comes_last_with_its_own_name_and_key() -> None:

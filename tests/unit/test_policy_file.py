@@ -112,6 +112,20 @@ def test_every_section_is_needed_by_a_flow_but_the_optional_ones() -> None:
     }
 
 
+def test_routing_needs_one_search_and_the_full_precision(tmp_path: Path, sample: dict[str, Any]) -> None:
+    sample["routing"]["use"] = True
+    with pytest.raises(PolicyError, match=r"routing\.use needs quantization\.precisions: \[\]"):
+        check_policy(written(tmp_path, sample))
+    sample["quantization"]["precisions"] = []
+    check_policy(written(tmp_path, sample), "evaluate")
+    sample["answering"]["patterns"] = {"listwise": {}}
+    with pytest.raises(PolicyError, match=r"routing\.use: .* not from answering\.patterns\.listwise"):
+        check_policy(written(tmp_path, sample))
+    sample["answering"] |= {"patterns": {}, "search": {"pattern": "hyde"}}
+    with pytest.raises(PolicyError, match=r"routing\.use: .* not from answering\.search\.pattern: hyde"):
+        check_policy(written(tmp_path, sample))
+
+
 @pytest.mark.parametrize(
     ("search", "needs"),
     [

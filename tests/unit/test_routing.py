@@ -11,6 +11,7 @@ from evaluation.routing import (
     Both,
     Level,
     RoutingPolicy,
+    allowed_threshold,
     choose_threshold,
     curve,
     gained,
@@ -175,6 +176,19 @@ def test_an_order_that_is_no_better_than_chance_is_said_to_be_so() -> None:
     told = report_routing(drawn(1, sharp=0, name="v"), drawn(2, sharp=0, name="g"), POLICY, LEVEL, "s", "l")
     assert told.gained.low <= 0 <= told.gained.high
     assert told.reasons[-1].startswith("the order is not shown to be better than chance")
+
+
+def test_a_release_may_route_only_by_what_the_policy_asks() -> None:
+    report = report_routing(easy(1, "v"), easy(2, "g"), POLICY, LEVEL, "s", "l")
+    assert report.threshold is not None
+    assert allowed_threshold(report, POLICY) == report.threshold
+    assert allowed_threshold(report, POLICY.model_copy(update={"margin": 0.1})) == report.threshold
+    for asked in ({"margin": 0.02}, {"metric": "faithfulness"}):
+        with pytest.raises(InputError, match="run `sluice run difficulty` again"):
+            allowed_threshold(report, POLICY.model_copy(update=asked))
+    never = report.model_copy(update={"threshold": None, "reasons": ("not confirmed",)})
+    with pytest.raises(InputError, match=r"always the large model \(not confirmed\)"):
+        allowed_threshold(never, POLICY)
 
 
 def test_choice_and_proof_share_no_case() -> None:
