@@ -3,8 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-
-import numpy as np
+from statistics import median
 
 from infra.errors import TryAgainError
 from models.answering.context import TokenCount
@@ -81,10 +80,7 @@ def checked(guard: StreamGuard, trail: Trail) -> Verdict:
         trail.events += verdict.events
         note.update(events=len(verdict.events), busy_ms=round(guard.busy_ms, 3), held_chars=guard.most_held)
         if guard.delays_ms:
-            note.update(
-                added_ms_p50=round(float(np.percentile(guard.delays_ms, 50)), 3),
-                added_ms_max=round(max(guard.delays_ms), 3),
-            )
+            note.update(added_ms_p50=round(median(guard.delays_ms), 3), added_ms_max=round(max(guard.delays_ms), 3))
     if verdict.cut:
         stopped = next(event for event in verdict.events if event.action == "block")
         trail.error = f"guard_output: the stream was ended: {stopped.guard}"

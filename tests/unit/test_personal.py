@@ -44,8 +44,8 @@ def test_no_find_is_missed_by_what_is_looked_for_first(text: str) -> None:
             assert needs.search(text), (recognizer.name, text)
 
 
-def test_an_own_pattern_is_always_searched_for() -> None:
+def test_an_own_pattern_is_its_own_look_before_the_search() -> None:
     own = [needs for recognizer, needs in _recognizers(*KEY) if recognizer.supported_entities == ["ACCOUNT_NUMBER"]]
-    assert own == [None]
+    assert [needs.pattern for needs in own] == [POLICY.personal_patterns["ACCOUNT_NUMBER"]]
     assert personal_data(POLICY).redact("account 7712345678") == "account <ACCOUNT_NUMBER>"
     assert all(isinstance(needs, re.Pattern) for needs in NEEDS.values())

@@ -28,7 +28,7 @@ from models.types import Message
 
 PROGRESS = logging.getLogger("sluice.progress")
 RATE_PER_S = 100.0
-ROUNDS, ROUND_S = 5, 6.0
+ROUNDS, ROUND_S = 3, 4.0
 WARM_UP = 300
 GROWN_OVER, GROWN_AFTER, GROWN_AT_ONCE = 50_000, 10_000, 8
 ENGINE_ROUNDS = 6

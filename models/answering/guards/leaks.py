@@ -36,12 +36,12 @@ class _Literals:
         self._longest = max(map(len, wanted), default=0)
         self._done = 0
 
-    def look(self, view: View) -> tuple[bool, int]:
+    def look(self, view: View, ended: bool) -> tuple[bool, int]:
         """(one is there, place in the text from which to wait)."""
         tail = view.text[max(0, self._done - self._longest) :]
         self._done = len(view.text)
         found = any(text in tail for text in self._wanted)
-        held = max((self._overlap(text, tail) for text in self._wanted), default=0)
+        held = 0 if ended else max((self._overlap(text, tail) for text in self._wanted), default=0)
         return found, view.origin(self._done - held)
 
     @staticmethod
@@ -65,8 +65,8 @@ class TokenWatch:
 
     def look(self, seen: Seen, ended: bool) -> Look:
         """See Watch."""
-        disguised, safe = self._disguised.look(seen.letters)
-        literal, other = self._literal.look(seen.shown)
+        disguised, safe = self._disguised.look(seen.letters, ended)
+        literal, other = self._literal.look(seen.shown, ended)
         found = "planted token" if disguised or literal else ""
         return Look(found, len(seen.text) if ended else min(safe, other))
 

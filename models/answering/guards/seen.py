@@ -46,6 +46,18 @@ class View:
         self._end += len(folded)
         self.text += "".join(folded)
 
+    def add_as_it_is(self, text: str) -> None:
+        """Append text of which every character stays."""
+        self._origin.extend(range(self._end, self._end + len(text)))
+        self._end += len(text)
+        self.text += text
+
+    def add_letters(self, text: str) -> None:
+        """Append the letters and digits of ASCII text, small."""
+        self._origin += [place for place, char in enumerate(text, self._end) if char.isalnum()]
+        self._end += len(text)
+        self.text += "".join(filter(str.isalnum, text)).lower()
+
     def origin(self, place: int) -> int:
         """Where in the text the character at `place` of the view came from; the text's end behind the last one."""
         return self._origin[place] if place < len(self._origin) else self._end
@@ -64,6 +76,10 @@ class Seen:
     def add(self, text: str) -> None:
         """Append text."""
         self.text += text
+        if text.isascii():
+            self.shown.add_as_it_is(text)
+            self.letters.add_letters(text)
+            return
         shown = [_shown(char) for char in text]
         self.shown.add(shown)
         self.letters.add([_letters(char) for char in shown])
