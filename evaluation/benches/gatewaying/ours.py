@@ -1,6 +1,6 @@
 """Our gateway for the bench, as a process: everything real on the path of `sluice-chat`, its engine an address.
 
-Keys with limits, the policy's guards by rule (without its classifier, which the guards bench measures), traces through the
+Keys with limits, the policy's guards by rule (the classifier has its own rows in the guards bench), traces through the
 spool into records of its own. Only the index is missing: conversations do not search.
 """
 
