@@ -4,9 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
-
 from evaluation.benches import BenchRow
+from evaluation.guard_report import tail_rows
 from models.answering.guards.grounding import grounded_share
 from models.answering.guards.guardrails import Guards
 from models.answering.guards.leaks import PromptWatch, SystemPrompt, TokenWatch
@@ -56,15 +55,15 @@ def output_rows(guards: Guards, texts: Sequence[str]) -> list[BenchRow]:
     steps["JSON schema"] = lambda text: violation({"answer": text}, SCHEMA)
     rows = []
     for name, step in steps.items():
-        rows += _both(f"output, {name}", [_ms(step, text) for text in texts], "ms")
+        rows += tail_rows(f"output, {name}", [_ms(step, text) for text in texts], "ms")
     streamed = [_stream(guards, text) for text in texts]
-    rows += _both("output, all guards of a stream", [guard.busy_ms for guard in streamed], "ms")
-    rows += _both(
+    rows += tail_rows("output, all guards of a stream", [guard.busy_ms for guard in streamed], "ms")
+    rows += tail_rows(
         f"added to a stream of {WORDS_PER_S:g} words/s",
         [delay for guard in streamed for delay in guard.delays_ms],
         "ms",
     )
-    return [*rows, *_both("held of a stream at most", [guard.most_held for guard in streamed], "characters")]
+    return [*rows, *tail_rows("held of a stream at most", [guard.most_held for guard in streamed], "characters")]
 
 
 def _watched(made: Callable[[], Watch], text: str) -> None:
@@ -95,11 +94,3 @@ def _ms(step: Callable[[str], object], text: str) -> float:
     begin = time.perf_counter()
     step(text)
     return 1000 * (time.perf_counter() - begin)
-
-
-def _both(name: str, values: Sequence[float], unit: str) -> list[BenchRow]:
-    """Rows of p50 and p99."""
-    return [
-        BenchRow(name=f"{name}: p{share}", value=round(float(np.percentile(values, share)), 4), unit=unit)
-        for share in (50, 99)
-    ]

@@ -106,11 +106,16 @@ def cost_rows(guards: Guards) -> list[BenchRow]:
     }
     rows = []
     for name, (inputs, step) in steps.items():
-        spent = _spent(inputs, step)
-        for share in (50, 99):
-            value = round(float(np.percentile(spent, share)), 4)
-            rows.append(BenchRow(name=f"{name}: p{share}", value=value, unit="ms"))
+        rows += tail_rows(name, _spent(inputs, step), "ms")
     return rows
+
+
+def tail_rows(name: str, values: Sequence[float] | Floats, unit: str) -> list[BenchRow]:
+    """Rows of the median and of the value that one in a hundred exceeds."""
+    return [
+        BenchRow(name=f"{name}: p{share}", value=round(float(np.percentile(values, share)), 4), unit=unit)
+        for share in (50, 99)
+    ]
 
 
 def _spent(inputs: Sequence[str], step: Callable[[str], object]) -> Floats:

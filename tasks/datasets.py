@@ -32,14 +32,13 @@ from models.training.teacher import counted
 from models.training.teacher_questions import taught_rows
 from models.types import Case
 from tasks.corpus import SHOWN, chunks_of, splits_of
-from tasks.indexing import ACCESS, RETRIEVING
+from tasks.indexing import ACCESS, PROMPTING
 from tasks.measuring import deployer
 from tasks.policy import StageResult, artifact_store, progress_logger, stage
 
 REPLIES, SPARE = "teacher.sqlite", 100_000
 """File in the state folder that keeps what teachers said, and how many replies that no run used it may hold."""
 
-PROMPTING = (*RETRIEVING, "models/answering", "models/prompts.py", "models/marks.py")
 """Source that decides what a prompt shows."""
 
 

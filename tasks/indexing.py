@@ -34,6 +34,8 @@ RETRIEVING = (
     "indexes/weights.py",
 )
 """Source that decides what a search finds."""
+PROMPTING = (*RETRIEVING, "models/answering", "models/prompts.py", "models/marks.py")
+"""Source that decides what a model is asked with it."""
 DEPTH = 10
 MOST_QUESTIONS = 500
 """Questions that the kinds of index are compared with, at most."""

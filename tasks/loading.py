@@ -34,13 +34,12 @@ from models.serving.deployment import Placement
 from models.serving.vllm import EngineSpec
 from models.types import Message
 from tasks.corpus import TRAFFIC
-from tasks.indexing import ACCESS, RETRIEVING
+from tasks.indexing import ACCESS, PROMPTING
 from tasks.measuring import cases_of, deployer, kept_load, load_of, prompts_of
 from tasks.policy import StageResult, artifact_store, progress_logger, stage
 
 LOADING = ("evaluation/load.py", "evaluation/loading", "tasks/loading.py")
 """Source that decides what a load measures."""
-REQUEST_PATH = (*RETRIEVING, "models/answering", "models/prompts.py", "models/marks.py")
 HOURS = 3600.0
 
 
@@ -85,13 +84,13 @@ def _kept_prompts(prompts: Sequence[LoadPrompt], kind: str) -> StageResult:
     )
 
 
-@stage(*LOADING, *REQUEST_PATH)
+@stage(*LOADING, *PROMPTING)
 def answer_prompts(release: Release, observations: ArtifactRef) -> StageResult:
     """The prompts behind kept answers."""
     return _kept_prompts(prompts_of(release, observations), "answers")
 
 
-@stage(*LOADING, *REQUEST_PATH)
+@stage(*LOADING, *PROMPTING)
 def traffic_prompts(release: Release, cases: ArtifactRef, embedding: EmbedSpec) -> StageResult:
     """The traffic's questions through guards, retrieval and prompt of a release: what production would send."""
     asked = cases_of(cases, [TRAFFIC])

@@ -339,6 +339,10 @@ class Answerer:
 
     def _note(self, answer: Answer, trace: Row) -> None:
         self.metrics.answered(answer, trace["arm"])
+        self.record(trace)
+
+    def record(self, trace: Row) -> None:
+        """Hand a trace to the writer; one that it has no room for is counted as lost."""
         if not self.writer.submit(trace):
             self.metrics.lost.inc()
 

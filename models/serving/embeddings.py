@@ -164,5 +164,4 @@ def _note(
     for event in events:
         service.metrics.guards.labels(event.stage, event.guard, event.action).inc()
     service.metrics.tokens.labels("prompt").inc(tokens)
-    if not service.writer.submit(to_row(answer, assignment, asked, created)):
-        service.metrics.lost.inc()
+    service.record(to_row(answer, assignment, asked, created))

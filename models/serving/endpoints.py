@@ -168,9 +168,7 @@ async def _chat(body: ChatRequest, request: Request, headed: Asked) -> Response:
         except InputError as error:
             raise ApiError(422, "invalid_request", str(error), param=str(error).partition(":")[0]) from error
     elif body.model != MODEL:
-        if headed.caller.role != "operator" or body.model not in (await headed.service.routing.get()).placements:
-            raise ApiError(404, "model_not_found", f"The models are {MODEL!r} and {CHAT!r}.", param="model")
-        release = body.model
+        release = await _named_release(headed, body.model, f"The models are {MODEL!r} and {CHAT!r}.")
     ask = headed.ask(body.question, body, session=body.user, release=release, talk=talk, stream=body.stream)
     if not body.stream:
         outcome = await _waited(request, headed.service.ask(ask))
@@ -180,6 +178,13 @@ async def _chat(body: ChatRequest, request: Request, headed: Asked) -> Response:
     return await _streamed(
         request, headed.service.stream(ask), lambda trace_id: ChatStream(body.model, trace_id, include_usage)
     )
+
+
+async def _named_release(headed: Headed, name: str, otherwise: str) -> str:
+    """The served release that an operator names as a model. Raises ApiError for any other name."""
+    if headed.caller.role != "operator" or name not in (await headed.service.routing.get()).placements:
+        raise ApiError(404, "model_not_found", otherwise, param="model")
+    return name
 
 
 def _json(body: dict[str, Any], headers: dict[str, str]) -> Response:
@@ -225,9 +230,7 @@ async def _embeddings(body: EmbeddingRequest, request: Request, headed: Asked) -
     """POST /v1/embeddings: vectors by the encoder of the live release, canary or not, so that they stay comparable."""
     release = ""
     if body.model != MODEL:
-        if headed.caller.role != "operator" or body.model not in (await headed.service.routing.get()).placements:
-            raise ApiError(404, "model_not_found", f"The model is called {MODEL!r}.", param="model")
-        release = body.model
+        release = await _named_release(headed, body.model, f"The model is called {MODEL!r}.")
     ask = headed.ask("", body, release=release)
     async with while_connected(request.receive):
         made = await embed(headed.service, ask, body)

@@ -13,7 +13,11 @@ FRAME_TOKENS = 8
 """What a chat template adds to a message, as an upper guess."""
 MAIN = "main"
 SMALL = "small"
-"""The pool of the small model of a release that routes; no pool of the policy may be named so."""
+"""The pool of the small model of a release that routes."""
+HOSTED = "hosted"
+"""The pool of the model that somebody else serves: another one than the release's."""
+TAKEN = {SMALL: "a release's small model", HOSTED: "the model of gateway.hosted"}
+"""Names that no pool of the policy may have, and whose they are."""
 
 
 class PoolSpec(Spec):
@@ -31,10 +35,6 @@ class PoolSpec(Spec):
     """See EngineSpec."""
     max_num_seqs: int | None = Field(None, ge=1, le=1024)
     """See EngineSpec."""
-
-
-HOSTED = "hosted"
-"""Pool of the model that somebody else serves: another model than the release's."""
 
 
 class Place(BaseModel):

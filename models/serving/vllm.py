@@ -12,7 +12,7 @@ from infra.settings import Settings, Spec
 from infra.store import file_digest
 from models.serving.control import adapter_config, check_weights
 from models.serving.engine_options import EngineOptions, option_arguments
-from models.serving.pools import SMALL, PoolSpec
+from models.serving.pools import TAKEN, PoolSpec
 
 Rank = Literal[8, 16, 32, 64, 128, 256]
 Build = Literal["", "cpu", "gpu"]
@@ -56,8 +56,9 @@ class EngineSpec(EngineOptions):
         names = [pool.name for pool in pools]
         if len(set(names)) < len(names):
             raise ValueError("two pools have one name")
-        if SMALL in names:
-            raise ValueError(f"{SMALL!r} is the pool of a release's small model; take another name")
+        for name in names:
+            if name in TAKEN:
+                raise ValueError(f"{name!r} is the pool of {TAKEN[name]}; take another name")
         return pools
 
     def of(self, pool: PoolSpec) -> "EngineSpec":

@@ -11,7 +11,6 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -93,7 +92,7 @@ class TraceWriter:
     ) -> None:
         """Without a spool traces go through a temporary one: none outlives the process."""
         self._records = records
-        self._redact = lru_cache(maxsize=4096)(redact)  # the same passages come again and again
+        self._redact = redact
         self._spool = spool or Spool.temporary()
         self._lost = lost
         self._queue: queue.Queue[Row | None] = queue.Queue(capacity)

@@ -13,6 +13,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from infra.errors import SetupError, SluiceError, TryAgainError
+from infra.logs import log_in_lines
 from infra.records import Records
 from infra.settings import be_quiet, policy, settings
 from models.tracing.exporter import Exporter, open_sink
@@ -109,7 +110,7 @@ def main() -> int:
     parser.add_argument("--host", default=settings().host)
     parser.add_argument("--port", type=int, default=settings().exporter_port)
     given = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_in_lines(logging.WARNING)
     be_quiet()
     try:
         serve(given.host, given.port)

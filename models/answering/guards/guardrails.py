@@ -76,14 +76,14 @@ class Guards:
         by_rule, by_classifier = self.policy.question_injection, self.policy.question_classifier
         if by_rule == by_classifier == "off":
             return []
-        found, events = views(text), []
+        found, events = [(name, clean(view)) for name, view in views(text)], []
         if by_rule != "off":
-            hit = next((name or "plain" for name, view in found if injection(clean(view))), "")
+            hit = next((name or "plain" for name, view in found if injection(view)), "")
             if hit:
                 detail = "" if hit == "plain" else f"hidden: {hit}"
                 events.append(GuardEvent(stage="input", guard="injection", action=_ACTIONS[by_rule], detail=detail))
         if by_classifier != "off":
-            highest = max(self._classifier().probability(clean(view)) for _, view in found)
+            highest = max(self._classifier().probability(view) for _, view in found)
             if highest >= self._classifier().threshold:
                 action, detail = _ACTIONS[by_classifier], f"{highest:.2f}"
                 events.append(GuardEvent(stage="input", guard="classifier", action=action, detail=detail))

@@ -1,12 +1,11 @@
 """Text patterns of the guards: characters that hide text, and sentences that give a model orders."""
 
 import re
-import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
 
-from models.answering.guards.decoding import HIDDEN, views
+from models.answering.guards.decoding import views, visible
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -35,8 +34,7 @@ SENTENCE = re.compile(r"(?<=[.!?…])[\"'”’)]*\s+|\n\s*\n\s*|\n(?=[^\S\n]*[^
 
 def clean(text: str) -> str:
     """Text as a reader sees it: compatibility forms folded, hidden and control characters gone, ends trimmed."""
-    shown = HIDDEN.sub("", unicodedata.normalize("NFKC", text))
-    return CONTROL.sub(" ", shown).strip()
+    return CONTROL.sub(" ", visible(text)).strip()
 
 
 def injection(text: str) -> str:
@@ -63,16 +61,16 @@ def hidden_injection(text: str) -> str:
 @lru_cache(maxsize=8192)  # popular chunks come again and again
 def without_injections(text: str) -> tuple[str, int]:
     """The text without the sentences that give a model orders, in plain or encoded, and how many they were."""
-    visible = clean(text)
-    orders = [match.span() for pattern in INJECTIONS for match in pattern.finditer(visible)]
+    shown = clean(text)
+    orders = [match.span() for pattern in INJECTIONS for match in pattern.finditer(shown)]
     hidden = hidden_injection(text)
     if hidden:
-        orders += [(start, end) for start, end in sentences(visible) if hidden_injection(visible[start:end])]
+        orders += [(start, end) for start, end in sentences(shown) if hidden_injection(shown[start:end])]
     if hidden and not orders:  # told by characters that the visible text does not have: nothing of it can be trusted
-        return "", len(sentences(visible))
+        return "", len(sentences(shown))
     if not orders:
         return text, 0
-    return _without(visible, orders)
+    return _without(shown, orders)
 
 
 def without_sentences(text: str, is_attack: Callable[[str], bool]) -> tuple[str, int]:
@@ -81,8 +79,8 @@ def without_sentences(text: str, is_attack: Callable[[str], bool]) -> tuple[str,
     return _without(text, bad) if bad else (text, 0)
 
 
-def _without(visible: str, orders: list[tuple[int, int]]) -> tuple[str, int]:
+def _without(shown: str, orders: list[tuple[int, int]]) -> tuple[str, int]:
     """The text without the sentences that these places touch."""
-    spans = sentences(visible)
+    spans = sentences(shown)
     kept = [(start, end) for start, end in spans if all(end <= first or last <= start for first, last in orders)]
-    return "".join(visible[start:end] for start, end in kept).strip(), len(spans) - len(kept)
+    return "".join(shown[start:end] for start, end in kept).strip(), len(spans) - len(kept)
