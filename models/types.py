@@ -1,6 +1,9 @@
 """Cases, messages, answers, releases' parts and the engine port."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -67,38 +70,57 @@ class Piece(NamedTuple):
         return not (self.finish_reason or self.prompt_tokens or self.completion_tokens)
 
 
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an engine is to write one answer."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    """0 takes the likeliest token each time."""
+    schema: dict[str, Any] | None = None
+    """JSON schema that the text has to meet: decoding is constrained; InputError where an engine cannot do that."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further sampling fields of the OpenAI protocol (top_p, stop, seed, …)."""
+
+
 class Engine(Protocol):
-    """Port of a running language-model server.
+    """Port of a running language-model server."""
 
-    With `schema` (JSON schema) the text is a JSON value that meets it: decoding is constrained. An engine that cannot
-    do that raises InputError. `options` are further sampling fields of the OpenAI protocol (top_p, stop, seed, …).
-    """
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """The whole answer: where an engine does nothing better, its pieces put together."""
+        return await gathered(self.pieces(model, messages, sampling))
 
-    async def complete(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        schema: dict[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> Completion: ...
-
-    def pieces(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        schema: dict[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> AsyncIterator[Piece]:
-        """The answer as it comes; the last piece has the token counts. Closing the iterator ends the engine's work."""
+    def pieces(self, model: str, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece]:
+        """The answer as it comes; the last piece has the token counts. Closing the generator ends the engine's work."""
         ...
 
     async def close(self) -> None: ...
+
+
+async def gathered(pieces: AsyncGenerator[Piece]) -> Completion:
+    """A streamed answer as a whole one, with its times; the stream is closed however it ends."""
+    begin, first = time.perf_counter(), 0.0
+    parts: list[str] = []
+    last, usage = Piece(), Piece()
+    finish = ""
+    async with aclosing(pieces):
+        async for last in pieces:
+            if last.text:
+                first = first or time.perf_counter() - begin
+                parts.append(last.text)
+            finish = last.finish_reason or finish
+            usage = last if last.prompt_tokens else usage
+    total = time.perf_counter() - begin
+    return Completion(
+        text="".join(parts),
+        finish_reason=finish,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached_tokens=usage.cached_tokens,
+        first_token_s=first or total,
+        total_s=total,
+        engine=last.engine,
+    )
 
 
 class Citation(_Frozen):

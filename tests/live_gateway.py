@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Never
@@ -20,7 +20,7 @@ from models.serving.fake import FakeEngine
 from models.serving.gateway import create_app
 from models.serving.protocol import HttpSpec, limited
 from models.serving.runtime import Runtime
-from models.types import Completion, Engine, Piece
+from models.types import Engine, Piece
 
 RELEASE = "a" * 64
 USER = {"authorization": "Bearer user-key"}
@@ -39,11 +39,7 @@ class WaitingEngine(FakeEngine):
         super().__init__("14 days [1]")
         self.asked_now, self.called_off = asyncio.Event(), asyncio.Event()
 
-    async def complete(self, *_: Any, **__: Any) -> Completion:
-        """See Engine."""
-        return await self._waits()
-
-    async def pieces(self, *_: Any, **__: Any) -> AsyncIterator[Piece]:
+    async def pieces(self, *_: Any, **__: Any) -> AsyncGenerator[Piece]:
         """See Engine."""
         yield await self._waits()
 

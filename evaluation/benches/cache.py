@@ -31,7 +31,7 @@ from models.serving.cache.store import MemoryStore
 from models.serving.deployment import Deployer
 from models.serving.engine import OpenAIEngine
 from models.serving.vllm import EngineSpec, vllm_build
-from models.types import Answer, Citation
+from models.types import Answer, Citation, Sampling
 
 PAIRS = ROOT / "infra" / "sample" / "cases" / "cache_pairs.jsonl"
 ENTRIES = 10_000
@@ -177,6 +177,6 @@ def _prefix_rows(settings: Settings, policy: Policy) -> list[BenchRow]:
 
 async def _cached(url: str, model: str, prompts: Sequence[LoadPrompt]) -> float:
     engine = OpenAIEngine(url, timeout_s=60)
-    done = [await engine.complete(model, prompt.messages, max_tokens=4) for prompt in prompts]
+    done = [await engine.complete(model, prompt.messages, Sampling(4)) for prompt in prompts]
     await engine.close()
     return sum(one.cached_tokens for one in done) / sum(one.prompt_tokens for one in done)

@@ -1,13 +1,12 @@
 """The prompts that a release would send: its pipeline runs up to an engine that only keeps what it is asked."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from evaluation.asking import ask_cases
 from evaluation.loading.prompts import LoadPrompt
 from infra.errors import InputError
 from models.answering.pipeline import Pipeline
-from models.types import Case, Completion, Engine, Message, Piece
+from models.types import Case, Engine, Message, Piece, Sampling
 
 
 class PromptTaker(Engine):
@@ -16,34 +15,9 @@ class PromptTaker(Engine):
     def __init__(self) -> None:
         self.prompts: list[LoadPrompt] = []
 
-    async def complete(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        schema: dict[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> Completion:
-        """See Engine. An empty answer at once."""
-        self.prompts.append(LoadPrompt(messages=tuple(messages), max_tokens=max_tokens))
-        return Completion(
-            text="", finish_reason="stop", prompt_tokens=0, completion_tokens=0, first_token_s=0.0, total_s=0.0
-        )
-
-    async def pieces(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        schema: dict[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> AsyncIterator[Piece]:
+    async def pieces(self, model: str, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece]:
         """See Engine. The end of an empty answer at once."""
-        self.prompts.append(LoadPrompt(messages=tuple(messages), max_tokens=max_tokens))
+        self.prompts.append(LoadPrompt(messages=tuple(messages), max_tokens=sampling.max_tokens))
         yield Piece(finish_reason="stop")
 
     async def close(self) -> None:

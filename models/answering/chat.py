@@ -19,7 +19,7 @@ from models.answering.spent import Spent
 from models.answering.structured import corrected
 from models.answering.trail import Trail
 from models.answering.writing import broken, checked, finish_reason, guarded
-from models.types import Answer, Message, ToolCall
+from models.types import Answer, Message, Sampling, ToolCall
 
 NO_CALL = "none"
 """What the model names when no tool fits."""
@@ -191,9 +191,7 @@ class Chat:
             done = await self._engine.complete(
                 self._pipeline.model,
                 [call_prompt(talk.tools, talk.must_call), *messages],
-                max_tokens=self._limits.max_tokens,
-                temperature=0.0,
-                schema=call_schema(talk.tools, talk.must_call),
+                Sampling(self._limits.max_tokens, schema=call_schema(talk.tools, talk.must_call)),
             )
             spent.add(done)
             call = read_call(done.text, talk.tools)
@@ -219,14 +217,13 @@ class Chat:
         self, trail: Trail, talk: Talk, messages: Sequence[Message], spent: Spent, guard: StreamGuard
     ) -> AsyncGenerator[str]:
         """The model's text as the guard lets it go."""
-        pieces = self._engine.pieces(
-            self._pipeline.model,
-            messages,
-            max_tokens=min(talk.max_tokens or self._limits.max_tokens, self._limits.max_tokens),
-            temperature=self._temperature if talk.temperature is None else talk.temperature,
-            schema=talk.schema,
-            options=talk.options,
+        sampling = Sampling(
+            min(talk.max_tokens or self._limits.max_tokens, self._limits.max_tokens),
+            self._temperature if talk.temperature is None else talk.temperature,
+            talk.schema,
+            talk.options,
         )
+        pieces = self._engine.pieces(self._pipeline.model, messages, sampling)
         return guarded(
             pieces, guard, trail=trail, spent=spent, model=self._pipeline.model, messages=messages,
             count_tokens=self._pipeline.count_tokens, timeout_s=self._pipeline.spec.generation.timeout_s,

@@ -35,7 +35,7 @@ from models.marks import mark_of
 from models.prompts import Prompt, load_prompt, planted, render
 from models.release import Release
 from models.serving.engine import OpenAIEngine
-from models.types import Answer, Citation, Engine, GuardEvent, Span
+from models.types import Answer, Citation, Engine, GuardEvent, Sampling, Span
 
 
 class GenerationSpec(Spec):
@@ -281,7 +281,7 @@ class Pipeline:
             messages = render(self.prompt, shown, question, trace)
             note["prompt"] = f"{self.prompt.id}:{self.prompt.version}"
         spec = self.spec.generation
-        pieces = writer.engine.pieces(writer.name, messages, max_tokens=spec.max_tokens, temperature=spec.temperature)
+        pieces = writer.engine.pieces(writer.name, messages, Sampling(spec.max_tokens, spec.temperature))
         return guarded(
             pieces, guard, trail=trail, spent=spent, model=writer.name, messages=messages,
             count_tokens=self.count_tokens, timeout_s=spec.timeout_s,

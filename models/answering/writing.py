@@ -15,7 +15,7 @@ from models.types import Message, Piece
 
 
 async def guarded(
-    pieces: AsyncIterator[Piece],
+    pieces: AsyncGenerator[Piece],
     guard: StreamGuard,
     *,
     trail: Trail,
@@ -49,8 +49,7 @@ async def guarded(
                     if guard.blocked:
                         break
         finally:
-            if isinstance(pieces, AsyncGenerator):
-                await pieces.aclose()
+            await pieces.aclose()
             if guard.text and spent.prompt == before:
                 spent.prompt += sum(count_tokens(message.content) for message in messages)
                 spent.completion += count_tokens(guard.text)

@@ -1,9 +1,7 @@
 """The engine port over HTTP: any server that speaks the OpenAI chat protocol."""
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from itertools import takewhile
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +12,7 @@ import orjson
 
 from infra.errors import InputError, TryAgainError
 from infra.replies import error_message, raise_for_status
-from models.types import Completion, Message, Piece
+from models.types import Completion, Engine, Message, Piece, Sampling
 
 CONNECT_TIMEOUT_S = 5.0
 MAX_LINE = 16 * 2**20
@@ -54,7 +52,7 @@ def parse_event(data: bytes, where: str, engine: str = "") -> Piece:
         raise TryAgainError(f"{where}: broken stream: {data[:80].decode(errors='replace')!r}") from error
 
 
-class OpenAIEngine:
+class OpenAIEngine(Engine):
     """Engine adapter over one pool of connections. `base_url` is the server's root, without `/v1`.
 
     What it writes says that it comes from `pool:model`.
@@ -81,28 +79,20 @@ class OpenAIEngine:
         self._connections = connections
         self._opened: tuple[asyncio.AbstractEventLoop, aiohttp.ClientSession] | None = None
 
-    async def pieces(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        schema: dict[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> AsyncGenerator[Piece]:
+    async def pieces(self, model: str, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece]:
         """See Engine. The server may be silent for at most `timeout_s` at a time."""
         request: dict[str, Any] = {
-            **(options or {}),
+            **sampling.options,
             "model": model,
             "messages": [message.model_dump() for message in messages],
-            "max_tokens": max_tokens,
-            "temperature": temperature,
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        if schema is not None:
-            request["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+        if sampling.schema is not None:
+            named = {"name": "answer", "schema": sampling.schema}
+            request["response_format"] = {"type": "json_schema", "json_schema": named}
         name, rest, done = f"{self.pool}:{model}", b"", False
         try:
             async with await self._asked(orjson.dumps(request)) as response:
@@ -188,23 +178,11 @@ class OpenAIEngine:
         if last is not None:
             yield last
 
-    async def complete(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        schema: dict[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> Completion:
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """The whole answer, streamed underneath so that `first_token_s` is measured. Bounded by `timeout_s` in all."""
-        stream = self.pieces(
-            model, messages, max_tokens=max_tokens, temperature=temperature, schema=schema, options=options
-        )
         try:
-            async with asyncio.timeout(self.timeout_s), aclosing(stream):
-                return await gathered(stream)
+            async with asyncio.timeout(self.timeout_s):
+                return await super().complete(model, messages, sampling)
         except TimeoutError as error:
             raise TryAgainError(f"{self.base_url}: no complete answer within {self.timeout_s:g} s") from error
 
@@ -236,28 +214,3 @@ async def _drained(response: aiohttp.ClientResponse) -> None:
                 continue
     except (aiohttp.ClientError, TimeoutError):
         response.close()
-
-
-async def gathered(pieces: AsyncIterator[Piece]) -> Completion:
-    """A streamed answer as a whole one, with its times."""
-    begin, first = time.perf_counter(), 0.0
-    parts: list[str] = []
-    last, usage = Piece(), Piece()
-    finish = ""
-    async for last in pieces:
-        if last.text:
-            first = first or time.perf_counter() - begin
-            parts.append(last.text)
-        finish = last.finish_reason or finish
-        usage = last if last.prompt_tokens else usage
-    total = time.perf_counter() - begin
-    return Completion(
-        text="".join(parts),
-        finish_reason=finish,
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        cached_tokens=usage.cached_tokens,
-        first_token_s=first or total,
-        total_s=total,
-        engine=last.engine,
-    )

@@ -1,12 +1,12 @@
 """An engine for unit tests: answers from a function, fails by script, remembers what it was asked."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from infra.errors import SluiceError
-from models.types import Completion, Engine, Message, Piece
+from models.types import Engine, Message, Piece, Sampling
 
 Answering = Callable[[str, Sequence[Message]], str]
 """(model, messages) → answer text."""
@@ -45,46 +45,11 @@ class FakeEngine(Engine):
         pieces = [word + " " for word in words[:-1]] + words[-1:]
         return pieces[: asked.max_tokens], len(pieces) > asked.max_tokens
 
-    async def complete(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        schema: dict[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> Completion:
-        """See Engine. Takes no time: both times are 0."""
-        asked = Asked(
-            model=model, messages=tuple(messages), max_tokens=max_tokens, temperature=temperature, json_schema=schema,
-            options=dict(options or {}),
-        )  # fmt: skip
-        pieces, cut = self._reply(asked)
-        return Completion(
-            text="".join(pieces),
-            finish_reason="length" if cut else "stop",
-            prompt_tokens=sum(len(message.content.split()) for message in messages),
-            completion_tokens=len(pieces),
-            first_token_s=0.0,
-            total_s=0.0,
-            engine=f"fake:{model}",
-        )
-
-    async def pieces(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        schema: dict[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> AsyncIterator[Piece]:
+    async def pieces(self, model: str, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece]:
         """See Engine: word by word."""
         asked = Asked(
-            model=model, messages=tuple(messages), max_tokens=max_tokens, temperature=temperature, json_schema=schema,
-            options=dict(options or {}),
+            model=model, messages=tuple(messages), max_tokens=sampling.max_tokens, temperature=sampling.temperature,
+            json_schema=sampling.schema, options=dict(sampling.options),
         )  # fmt: skip
         words, cut = self._reply(asked)
         for word in words:

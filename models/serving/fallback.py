@@ -4,16 +4,15 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, cast
 
 from infra.errors import InputError, SluiceError, TryAgainError
 from models.serving.breaker import Breaker, BreakerSpec, RetryBudget
 from models.serving.pools import Place, in_order
-from models.types import Completion, Engine, Message, Piece
+from models.types import Completion, Engine, Message, Piece, Sampling
 
 DEADLINE: ContextVar[float] = ContextVar("deadline", default=math.inf)
 """Until when the request that is worked on has time, on the monotonic clock."""
@@ -45,7 +44,7 @@ class Tally:
         counts[name] = counts.get(name, 0) + 1
 
 
-class Chain:
+class Chain(Engine):
     """Engine adapter that goes on to the next engine while nothing was handed on. See Engine.
 
     Own engines are tried once each, the one that fits the prompt best first, and behind them those of `then`: of the
@@ -78,54 +77,30 @@ class Chain:
         self._count = count
         self._turn = 0
 
-    async def complete(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        schema: dict[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> Completion:
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """See Engine."""
         failure: SluiceError | None = None
         async with aclosing(self._attempts(messages)) as attempts:
             async for link in attempts:
                 try:
                     with self._told(link, again=failure is not None):
-                        return await link.engine.complete(
-                            _name(link, model), messages,
-                            max_tokens=max_tokens, temperature=temperature, schema=schema, options=options,
-                        )  # fmt: skip
+                        return await link.engine.complete(_name(link, model), messages, sampling)
                 except (TryAgainError, InputError) as error:
                     if self._is_final(error, link):
                         raise
                     failure = error
         raise failure or self._none_left()
 
-    async def pieces(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        schema: dict[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> AsyncGenerator[Piece]:
+    async def pieces(self, model: str, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece]:
         """See Engine. Events before the first text are kept back: until then all can begin anew."""
         failure: SluiceError | None = None
         async with aclosing(self._attempts(messages)) as attempts:
             async for link in attempts:
                 begun = False
-                stream = link.engine.pieces(
-                    _name(link, model), messages,
-                    max_tokens=max_tokens, temperature=temperature, schema=schema, options=options,
-                )  # fmt: skip
+                stream = link.engine.pieces(_name(link, model), messages, sampling)
                 try:
                     with self._told(link, again=failure is not None):
-                        async with aclosing(cast(AsyncGenerator[Piece], stream)):
+                        async with aclosing(stream):
                             async for piece in stream:
                                 begun = begun or bool(piece.text or piece.finish_reason)
                                 if begun:

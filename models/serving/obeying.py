@@ -1,12 +1,12 @@
 """The worst engine there can be, for tests: it does what any text that it sees orders, and tells all that it knows."""
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import orjson
 
-from models.types import Completion, Engine, Message, Piece
+from models.types import Engine, Message, Piece, Sampling
 
 ORDERED = re.compile(
     r"(?:say|says|write|print|answer(?:\s+(?:that|with|only|only\s+with))?|reply(?:\s+with)?|respond\s+with|output|"
@@ -35,34 +35,9 @@ class ObeyingEngine(Engine):
         said = "; ".join(f"{order} [1]" for order in orders)
         return f"{said}\n{read} [1]" if self._tells_all else said or "[1]"
 
-    async def complete(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        schema: dict[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> Completion:
-        """See Engine."""
-        text = self._text(messages, schema)
-        return Completion(
-            text=text, finish_reason="stop", prompt_tokens=1, completion_tokens=1, first_token_s=0.0, total_s=0.0
-        )
-
-    async def pieces(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        schema: dict[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> AsyncIterator[Piece]:
+    async def pieces(self, model: str, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece]:
         """See Engine: seven characters at a time, so that a secret is cut anywhere."""
-        text = self._text(messages, schema)
+        text = self._text(messages, sampling.schema)
         for start in range(0, len(text), 7):
             yield Piece(text=text[start : start + 7])
         yield Piece(finish_reason="stop", prompt_tokens=1, completion_tokens=1)

@@ -11,7 +11,7 @@ from infra.errors import InputError
 from infra.settings import Spec
 from infra.store import value_digest
 from models.training.teacher import Ask, Reply, TeachSpec
-from models.types import Engine, Message
+from models.types import Engine, Message, Sampling
 
 _BATCH = 64
 """Prompts between two writes: replies that a killed run asks for again, at most."""
@@ -105,7 +105,7 @@ async def _ask(
 ) -> Reply:
     async with slots:
         try:
-            said = await engine.complete(model, prompt, max_tokens=spec.max_tokens, temperature=0.0)
+            said = await engine.complete(model, prompt, Sampling(spec.max_tokens))
         except InputError as error:
             return Reply("", error=str(error))
     return Reply(said.text, cut=said.finish_reason == "length")

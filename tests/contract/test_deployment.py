@@ -19,7 +19,7 @@ from models.serving.engine import OpenAIEngine
 from models.serving.pools import PoolSpec, prompt_counter
 from models.serving.routes import Engines, places_of
 from models.serving.vllm import EngineSpec, vllm_build
-from models.types import Message
+from models.types import Message, Sampling
 
 NOTHING = ArtifactRef(kind="prompt", digest="0" * 64, uri="")
 ASK = [Message(role="user", content="Which river feeds the reservoir?")]
@@ -36,7 +36,7 @@ def answer(placement: Placement) -> str:
     async def ask() -> str:
         engine = OpenAIEngine(placement.base_url, 60)
         try:
-            return (await engine.complete(placement.model, ASK, max_tokens=8)).text
+            return (await engine.complete(placement.model, ASK, Sampling(8))).text
         finally:
             await engine.close()
 
@@ -115,9 +115,9 @@ def test_pools_of_one_release_are_engines_of_their_own(
         long_ask = [Message(role="user", content="Which river feeds the reservoir?" * 3)]
         asks = ([Message(role="user", content="Which river?")], long_ask)
         try:
-            well = [(await engine.complete("", ask, max_tokens=4)).engine for ask in asks]
+            well = [(await engine.complete("", ask, Sampling(4))).engine for ask in asks]
             own.manager.stop(f"engine-{base.digest[:12]}-short-0")
-            return well, [(await engine.complete("", ask, max_tokens=4)).engine for ask in asks]
+            return well, [(await engine.complete("", ask, Sampling(4))).engine for ask in asks]
         finally:
             await engine.close()
 
@@ -147,7 +147,7 @@ def test_the_small_model_of_a_release_is_served_beside_it(
     async def ask() -> str:
         placed = Engines().small(placement.places, 60)
         try:
-            return (await placed.engine.complete(placed.name, ASK, max_tokens=4)).engine
+            return (await placed.engine.complete(placed.name, ASK, Sampling(4))).engine
         finally:
             await placed.engine.close()
 

@@ -21,7 +21,7 @@ from models.serving.engine import OpenAIEngine
 from models.serving.engine_options import SpeculationSpec
 from models.serving.local import local_process
 from models.serving.vllm import EngineSpec, vllm_build, vllm_process
-from models.types import Message
+from models.types import Message, Sampling
 
 ASK = [Message(role="system", content="Answer."), Message(role="user", content="Which river feeds the reservoir?")]
 SPEC = EngineSpec(max_model_len=1024, kv_cache_gib=0.0625, max_num_seqs=8, drain_s=20)
@@ -65,47 +65,47 @@ async def engine(url: str) -> AsyncIterator[OpenAIEngine]:
 
 
 async def test_answer_has_text_counts_and_times(engine: OpenAIEngine) -> None:
-    completion = await engine.complete("base", ASK, max_tokens=12)
+    completion = await engine.complete("base", ASK, Sampling(12))
     assert completion.finish_reason == "length"
     assert completion.completion_tokens == 12
     assert completion.prompt_tokens == len("Answer.") + len("Which river feeds the reservoir?") + 3
     assert 0 < completion.first_token_s <= completion.total_s
-    assert await engine.complete("base", ASK, max_tokens=12) == completion.model_copy(
+    assert await engine.complete("base", ASK, Sampling(12)) == completion.model_copy(
         update={"first_token_s": pytest.approx(0, abs=60), "total_s": pytest.approx(0, abs=60)}
     )
 
 
 async def test_stream_is_the_answer_in_pieces(engine: OpenAIEngine) -> None:
-    pieces = [piece.text async for piece in engine.pieces("base", ASK, max_tokens=12)]
+    pieces = [piece.text async for piece in engine.pieces("base", ASK, Sampling(12))]
     assert len(pieces) > 1
-    assert "".join(pieces) == (await engine.complete("base", ASK, max_tokens=12)).text
+    assert "".join(pieces) == (await engine.complete("base", ASK, Sampling(12))).text
 
 
 async def test_many_requests_at_once_answer_as_one(engine: OpenAIEngine) -> None:
     asks = [[Message(role="user", content="x" * (5 + 9 * number))] for number in range(6)]
-    alone = [await engine.complete("base", ask, max_tokens=3) for ask in asks]
-    together = await asyncio.gather(*(engine.complete("base", ask, max_tokens=3) for ask in asks))
+    alone = [await engine.complete("base", ask, Sampling(3)) for ask in asks]
+    together = await asyncio.gather(*(engine.complete("base", ask, Sampling(3)) for ask in asks))
     assert [answer.text for answer in together] == [answer.text for answer in alone]
 
 
 async def test_unknown_model_and_too_long_prompt_are_the_callers_fault(engine: OpenAIEngine) -> None:
     with pytest.raises(InputError, match="nobody"):
-        await engine.complete("nobody", ASK, max_tokens=4)
+        await engine.complete("nobody", ASK, Sampling(4))
     with pytest.raises(InputError, match="1024"):
-        await engine.complete("base", [Message(role="user", content="x" * 2000)], max_tokens=4)
+        await engine.complete("base", [Message(role="user", content="x" * 2000)], Sampling(4))
     assert await engine.ready()
 
 
 async def test_adapters_come_and_go_while_serving(
     engine: OpenAIEngine, url: str, tiny_adapters: dict[int, Path]
 ) -> None:
-    before = await engine.complete("base", ASK, max_tokens=8)
+    before = await engine.complete("base", ASK, Sampling(8))
     for rank in (8, 16):
         load_adapter(url, f"adapter-{rank}", tiny_adapters[rank])
         load_adapter(url, f"adapter-{rank}", tiny_adapters[rank])
     assert served_models(url) == ["base", "adapter-8", "adapter-16"]
     answers = await asyncio.gather(
-        *(engine.complete(model, ASK, max_tokens=8) for model in ("base", "adapter-8", "adapter-16"))
+        *(engine.complete(model, ASK, Sampling(8)) for model in ("base", "adapter-8", "adapter-16"))
     )
     assert len({answer.text for answer in answers}) == 3
     assert answers[0].text == before.text
@@ -113,8 +113,8 @@ async def test_adapters_come_and_go_while_serving(
         unload_adapter(url, f"adapter-{rank}")
         unload_adapter(url, f"adapter-{rank}")
     with pytest.raises(InputError):
-        await engine.complete("adapter-8", ASK, max_tokens=4)
-    assert (await engine.complete("base", ASK, max_tokens=8)).text == before.text
+        await engine.complete("adapter-8", ASK, Sampling(4))
+    assert (await engine.complete("base", ASK, Sampling(8))).text == before.text
 
 
 def test_folder_that_is_no_adapter_is_refused(url: str, tmp_path: Path) -> None:
@@ -143,8 +143,8 @@ async def test_load_run_measures_and_leaves_the_warm_up_out(url: str) -> None:
 
 
 async def test_drain_waits_for_the_requests_in_flight(engine: OpenAIEngine, url: str, kind: str) -> None:
-    undisturbed = await engine.complete("base", ASK, max_tokens=400)
-    streams = [engine.pieces("base", ASK, max_tokens=400) for _ in range(8)]  # one alone may end before it is counted
+    undisturbed = await engine.complete("base", ASK, Sampling(400))
+    streams = [engine.pieces("base", ASK, Sampling(400)) for _ in range(8)]  # one alone may end before it is counted
     await asyncio.gather(*(anext(stream) for stream in streams))
     if kind == "vllm":  # the other engine shares its interpreter with the model, and may answer only once it is done
         assert 1 <= requests_in_engine(url) <= len(streams)
@@ -156,8 +156,8 @@ async def test_drain_waits_for_the_requests_in_flight(engine: OpenAIEngine, url:
 
 
 async def test_stop_lets_the_request_in_flight_end(engine: OpenAIEngine, kind: str, manager: ProcessManager) -> None:
-    undisturbed = await engine.complete("base", ASK, max_tokens=200)
-    stream = engine.pieces("base", ASK, max_tokens=200)
+    undisturbed = await engine.complete("base", ASK, Sampling(200))
+    stream = engine.pieces("base", ASK, Sampling(200))
     await anext(stream)
     begin = time.monotonic()
     stopping = asyncio.create_task(asyncio.to_thread(manager.stop, f"engine-{kind}"))
@@ -165,7 +165,7 @@ async def test_stop_lets_the_request_in_flight_end(engine: OpenAIEngine, kind: s
     assert await stopping
     assert time.monotonic() - begin < SPEC.drain_s
     with pytest.raises(TryAgainError):
-        await engine.complete("base", ASK, max_tokens=4)
+        await engine.complete("base", ASK, Sampling(4))
     assert not await engine.ready()
 
 
@@ -191,7 +191,7 @@ async def test_speculation_writes_the_same_text(manager: ProcessManager, tiny_mo
         manager.start(vllm_process(spec, tiny_model, port, settings, name="engine-guessing"))
         engine = OpenAIEngine(url, 60)
         asks = [[Message(role="user", content=text)] for text in ("one two one two one two one", "x" * 40, "A b C d")]
-        texts.append([(await engine.complete("base", ask, max_tokens=60)).text for ask in asks])
+        texts.append([(await engine.complete("base", ask, Sampling(60))).text for ask in asks])
         page = (await asyncio.to_thread(httpx.get, f"{url}/metrics", trust_env=False)).text
         await engine.close()
         manager.stop("engine-guessing")

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from models.serving.fake import FakeEngine
 from models.serving.gateway import create_app
 from models.serving.runtime import Runtime
 from models.serving.traffic import Assignment
-from models.types import Answer, Engine, GuardEvent, Message, Piece, ToolCall
+from models.types import Answer, Engine, GuardEvent, Message, Piece, Sampling, ToolCall
 
 OLD, NEW = "a" * 64, "b" * 64
 CHUNKS = [chunk(1, "The appeal period is 14 days."), chunk(2, "Call Anna on 0131 496 0123.", access=("staff",))]
@@ -238,10 +238,10 @@ class HeldEngine(FakeEngine):
         super().__init__(text)
         self.go, self.begun = asyncio.Event(), asyncio.Semaphore(0)
 
-    async def pieces(self, model: str, messages: Sequence[Message], **more: Any) -> AsyncIterator[Piece]:
+    async def pieces(self, model: str, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece]:
         self.begun.release()
         await self.go.wait()
-        async for piece in super().pieces(model, messages, **more):
+        async for piece in super().pieces(model, messages, sampling):
             yield piece
 
 

@@ -1,8 +1,7 @@
 """Cases asked through a pipeline: order, how many at once, progress, and a release that fails."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
@@ -10,7 +9,7 @@ from evaluation.asking import ask_cases
 from infra.errors import TryAgainError
 from models.answering.fake import chunk, fake_pipeline
 from models.serving.fake import FakeEngine
-from models.types import Case, Message, Piece
+from models.types import Case, Message, Piece, Sampling
 
 CHUNKS = [chunk(1, "The appeal period is 14 days."), chunk(2, "The secret number is 99.", access=("staff",))]
 CASES = [Case(id=f"c-{number}", question="What is the appeal period?", answer="14 days") for number in range(7)]
@@ -25,16 +24,7 @@ class CountingEngine(FakeEngine):
         self.expected, self.full = expected, asyncio.Event()
         self.now = self.most = self.begun = 0
 
-    async def pieces(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        schema: dict[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> AsyncIterator[Piece]:
+    async def pieces(self, model: str, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece]:
         self.begun += 1
         first = self.begun == 1
         self.now += 1
@@ -45,7 +35,7 @@ class CountingEngine(FakeEngine):
         for _ in range(20 if first else 0):
             await asyncio.sleep(0)
         self.now -= 1
-        async for piece in super().pieces(model, messages, max_tokens=max_tokens, temperature=temperature):
+        async for piece in super().pieces(model, messages, sampling):
             yield piece
 
 

@@ -22,7 +22,7 @@ from models.serving.fake import FakeEngine
 from models.serving.local import local_process
 from models.serving.pools import PoolSpec
 from models.serving.vllm import EngineSpec, LoraSpec, adapter_rank, vllm_build, vllm_process
-from models.types import Message
+from models.types import Message, Sampling
 
 ASK = [Message(role="user", content="How deep is the lake?")]
 
@@ -85,7 +85,7 @@ def server() -> Iterator[ScriptedServer]:
 async def ask(server: ScriptedServer, model: str, timeout_s: float = 10, key: str = "") -> Any:
     engine = OpenAIEngine(f"http://127.0.0.1:{server.server_port}/", timeout_s, key)
     try:
-        return await engine.complete(model, ASK, max_tokens=5)
+        return await engine.complete(model, ASK, Sampling(5))
     finally:
         await engine.close()
 
@@ -128,7 +128,7 @@ async def test_slow_engine_is_given_up_in_time(server: ScriptedServer) -> None:
 async def test_nobody_at_the_address() -> None:
     engine = OpenAIEngine("http://127.0.0.1:9", 2)
     with pytest.raises(TryAgainError, match=r"127\.0\.0\.1:9"):
-        await engine.complete("m", ASK, max_tokens=1)
+        await engine.complete("m", ASK, Sampling(1))
     assert not await engine.ready()
     await engine.close()
 
@@ -141,11 +141,11 @@ def test_any_error_body_gives_a_short_text(body: bytes) -> None:
 async def test_fake_engine_follows_its_script() -> None:
     engine = FakeEngine(lambda model, messages: f"{model} heard {messages[0].content}", [TryAgainError("down"), None])
     with pytest.raises(TryAgainError):
-        await engine.complete("a", ASK, max_tokens=9)
-    assert (await engine.complete("a", ASK, max_tokens=9)).text == "a heard How deep is the lake?"
-    cut = await engine.complete("b", ASK, max_tokens=2)
+        await engine.complete("a", ASK, Sampling(9))
+    assert (await engine.complete("a", ASK, Sampling(9))).text == "a heard How deep is the lake?"
+    cut = await engine.complete("b", ASK, Sampling(2))
     assert (cut.text, cut.finish_reason, cut.completion_tokens) == ("b heard ", "length", 2)
-    assert [one.text async for one in engine.pieces("a", ASK, max_tokens=3)] == ["a ", "heard ", "How ", ""]
+    assert [one.text async for one in engine.pieces("a", ASK, Sampling(3))] == ["a ", "heard ", "How ", ""]
     assert [asked.model for asked in engine.asked] == ["a", "a", "b", "a"]
 
 
@@ -326,7 +326,7 @@ async def streaming(*scripts: bytes, timeout_s: float = 5) -> AsyncIterator[tupl
 async def test_events_cut_anywhere_are_read_over_one_connection() -> None:
     split = [HEAD + chunked(GOOD[:at], GOOD[at:]) + END for at in range(1, len(GOOD), 7)]
     async with streaming(*split) as (stream, engine):
-        answers = [await engine.complete("m", ASK, max_tokens=5) for _ in split]
+        answers = [await engine.complete("m", ASK, Sampling(5)) for _ in split]
     assert {(one.text, one.completion_tokens, one.engine) for one in answers} == {("12 m [1]", 3, "short:m")}
     assert stream.connections == 1
 
@@ -335,29 +335,29 @@ async def test_connection_that_the_server_closed_while_idle_is_replaced() -> Non
     whole = HEAD + chunked(GOOD) + END
     async with streaming(whole + CLOSE, whole, whole) as (stream, engine):
         for _ in range(3):
-            assert (await engine.complete("m", ASK, max_tokens=5)).text == "12 m [1]"
+            assert (await engine.complete("m", ASK, Sampling(5))).text == "12 m [1]"
     assert stream.connections == 2
     async with streaming(whole, CLOSE, whole) as (stream, engine):  # it closes just as the next request is sent
         for _ in range(2):
-            assert (await engine.complete("m", ASK, max_tokens=5)).text == "12 m [1]"
+            assert (await engine.complete("m", ASK, Sampling(5))).text == "12 m [1]"
     assert (stream.connections, stream.scripts) == (2, [])
     async with streaming(whole, CLOSE, CLOSE, whole) as (stream, engine):  # and the new one breaks, too
-        await engine.complete("m", ASK, max_tokens=5)
+        await engine.complete("m", ASK, Sampling(5))
         with pytest.raises(TryAgainError, match="broke before an answer"):
-            await engine.complete("m", ASK, max_tokens=5)
-        assert (await engine.complete("m", ASK, max_tokens=5)).text == "12 m [1]"
+            await engine.complete("m", ASK, Sampling(5))
+        assert (await engine.complete("m", ASK, Sampling(5))).text == "12 m [1]"
 
 
 async def test_stream_that_is_closed_early_ends_the_work_of_the_server() -> None:
     async with streaming(HEAD + chunked(text("12 "))) as (stream, engine):
-        async with aclosing(engine.pieces("m", ASK, max_tokens=5)) as pieces:
+        async with aclosing(engine.pieces("m", ASK, Sampling(5))) as pieces:
             assert (await anext(pieces)).text == "12 "
         await asyncio.wait_for(stream.left.wait(), 5)
 
 
 async def test_stream_without_an_end_after_its_last_event_is_an_answer() -> None:
     async with streaming(HEAD + chunked(GOOD)) as (_, engine):
-        assert (await engine.complete("m", ASK, max_tokens=5)).text == "12 m [1]"
+        assert (await engine.complete("m", ASK, Sampling(5))).text == "12 m [1]"
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ async def test_stream_without_an_end_after_its_last_event_is_an_answer() -> None
 async def test_broken_streams_say_how(script: bytes, said: str) -> None:
     async with streaming(script, timeout_s=0.2) as (_, engine):
         with pytest.raises(TryAgainError, match=said):
-            [piece async for piece in engine.pieces("m", ASK, max_tokens=5)]
+            [piece async for piece in engine.pieces("m", ASK, Sampling(5))]
 
 
 def test_addresses_and_keys_that_cannot_be_are_refused() -> None:

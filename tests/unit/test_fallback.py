@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import pytest
@@ -17,7 +17,7 @@ from models.serving.fake import FakeEngine
 from models.serving.fallback import DEADLINE, Chain
 from models.serving.pools import Place, in_order
 from models.serving.routes import Engines, HostedSpec, places_of
-from models.types import Message, Piece
+from models.types import Message, Piece, Sampling
 
 SPEC = BreakerSpec(window_s=10, failures=3, share=0.5, open_s=5, retry_share=0.1, backoff_s=0.001)
 ASK = [Message(role="user", content="How deep is the lake?")]
@@ -128,7 +128,7 @@ class Opened:
 class Broken(FakeEngine):
     """Breaks in the middle of a stream."""
 
-    async def pieces(self, *args: object, **more: object) -> AsyncIterator[Piece]:
+    async def pieces(self, *args: object, **more: object) -> AsyncGenerator[Piece]:
         yield Piece()
         yield Piece("half ")
         raise TryAgainError("killed")
@@ -143,13 +143,13 @@ def chain(opened: Opened, *names: str, spec: BreakerSpec = SPEC, hosted: str = "
 
 
 async def told(engine: Chain) -> str:
-    return (await engine.complete("m", ASK, max_tokens=9)).text
+    return (await engine.complete("m", ASK, Sampling(9))).text
 
 
 async def test_next_replica_answers_and_the_answer_says_so() -> None:
     opened = Opened(a=FakeEngine("from a", [DOWN]), b=FakeEngine("from b"))
     _, engine = chain(opened, "a", "b")
-    done = await engine.complete("m", ASK, max_tokens=9)
+    done = await engine.complete("m", ASK, Sampling(9))
     assert done.text == "from b"
     assert done.engine == "fake:b"
     assert [len(one.asked) for one in opened.engines.values()] == [1, 1]
@@ -182,10 +182,10 @@ async def test_a_small_model_that_fails_leaves_the_question_to_the_large_one() -
     large = Place(base_url="http://l", model="l")
     places = [large, Place(pool="small", base_url="http://s", model="s")]
     small, plain = engines.small(places, 5), engines.chain(places, 5)
-    seen = [(await small.engine.complete(small.name, ASK, max_tokens=9)).engine for _ in range(5)]
+    seen = [(await small.engine.complete(small.name, ASK, Sampling(9))).engine for _ in range(5)]
     assert seen == ["fake:s", *["fake:l"] * 4], "three failures open the breaker, and the large one is asked at once"
     assert [len(opened.engines[name].asked) for name in "sl"] == [4, 4]
-    assert (await plain.complete("", ASK, max_tokens=9)).text == "large", "the large one never asks the small one"
+    assert (await plain.complete("", ASK, Sampling(9))).text == "large", "the large one never asks the small one"
     with pytest.raises(SetupError, match="placed without one"):
         engines.small([large], 5)
 
@@ -195,10 +195,10 @@ async def test_a_prompt_that_the_small_model_does_not_take_is_the_large_ones() -
     opened = Opened(s=FakeEngine("x", [too_long] * 3), l=FakeEngine("large", [None, None, too_long]))
     places = [Place(base_url="http://l", model="l"), Place(pool="small", base_url="http://s", model="s")]
     small = Engines(opened, SPEC).small(places, 5)
-    assert (await small.engine.complete(small.name, ASK, max_tokens=9)).text == "large"
-    assert "".join([piece.text async for piece in small.engine.pieces(small.name, ASK, max_tokens=9)]) == "large"
+    assert (await small.engine.complete(small.name, ASK, Sampling(9))).text == "large"
+    assert "".join([piece.text async for piece in small.engine.pieces(small.name, ASK, Sampling(9))]) == "large"
     with pytest.raises(InputError, match="too long"):
-        await small.engine.complete(small.name, ASK, max_tokens=9)
+        await small.engine.complete(small.name, ASK, Sampling(9))
 
 
 async def test_hosted_model_comes_last_with_its_own_name_and_key() -> None:
@@ -239,13 +239,13 @@ async def test_open_breaker_fails_fast_and_the_engine_comes_back() -> None:
 async def test_stream_begins_anew_only_before_its_first_text(failures: Sequence[SluiceError]) -> None:
     opened = Opened(a=FakeEngine("x", failures), b=FakeEngine("from b"))
     _, engine = chain(opened, "a", "b")
-    texts = [piece.text async for piece in engine.pieces("m", ASK, max_tokens=9)]
+    texts = [piece.text async for piece in engine.pieces("m", ASK, Sampling(9))]
     assert "".join(texts) == "from b"
     opened = Opened(a=Broken("x"), b=FakeEngine("from b"))
     _, engine = chain(opened, "a", "b")
     got = []
     with pytest.raises(TryAgainError, match="killed"):
-        async with aclosing(engine.pieces("m", ASK, max_tokens=9)) as pieces:
+        async with aclosing(engine.pieces("m", ASK, Sampling(9))) as pieces:
             async for piece in pieces:
                 got.append(piece.text)
     assert (got, opened.engines["b"].asked) == (["half "], [])
@@ -255,7 +255,7 @@ async def test_stream_that_nobody_reads_to_its_end_is_no_failure() -> None:
     opened = Opened(a=FakeEngine("one two three"))
     _, engine = chain(opened, "a")
     for _ in range(9):
-        async with aclosing(engine.pieces("m", ASK, max_tokens=9)) as pieces:
+        async with aclosing(engine.pieces("m", ASK, Sampling(9))) as pieces:
             await anext(pieces)
     assert await told(engine) == "one two three"
 

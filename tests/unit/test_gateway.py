@@ -2,10 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -23,7 +22,7 @@ from models.serving.gateway import create_app
 from models.serving.runtime import Runtime
 from models.training.feedback import FeedbackSpec, rated_answers, rows_of_feedback
 from models.training.rows import PreferenceRow, TrainingRow
-from models.types import Engine, Message, Piece
+from models.types import Engine, Message, Piece, Sampling
 
 OLD, NEW = "a" * 64, "b" * 64
 CHUNKS = [
@@ -59,23 +58,12 @@ class SlowEngine(FakeEngine):
         self.go, self.full = asyncio.Event(), asyncio.Event()
         self.waiting = 0
 
-    async def pieces(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        schema: dict[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> AsyncIterator[Piece]:
+    async def pieces(self, model: str, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece]:
         self.waiting += 1
         if self.waiting == SPEC.max_in_flight:
             self.full.set()
         await self.go.wait()
-        pieces = super().pieces(
-            model, messages, max_tokens=max_tokens, temperature=temperature, schema=schema, options=options
-        )
+        pieces = super().pieces(model, messages, sampling)
         async for piece in pieces:
             yield piece
 

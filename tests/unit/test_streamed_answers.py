@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class ScriptedEngine(FakeEngine):
         self.failure: TryAgainError | None = None
         self.said = 0
 
-    async def pieces(self, *_: Any, **__: Any) -> AsyncIterator[Piece]:
+    async def pieces(self, *_: Any, **__: Any) -> AsyncGenerator[Piece]:
         """See Engine."""
         self.said = 0
         for text in self.pieces_to_say:

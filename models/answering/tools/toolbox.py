@@ -16,7 +16,7 @@ from models.answering.tools.confirming import Proposals, confirmed_id, new_id
 from models.answering.tools.port import Offer, Result, Tool, ToolCaller
 from models.answering.tools.spec import ToolsSpec
 from models.answering.trail import Trail
-from models.types import Answer, ToolCall
+from models.types import Answer, Sampling, ToolCall
 
 GONE = "There is nothing to confirm under this id, or it is too late."
 Path = Literal["answers", "chat"]
@@ -111,8 +111,7 @@ class Toolbox:
         done = await pipeline.engine.complete(
             pipeline.model,
             offer_prompt(offers, words, may_decline),
-            max_tokens=self._spec.max_tokens,
-            schema=offer_schema(offers, may_decline),
+            Sampling(self._spec.max_tokens, schema=offer_schema(offers, may_decline)),
         )
         spent.add(done)
         return read_choice(done.text, offers, words)
