@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from evaluation.cache_calibration import JudgedPair, QuestionPair
 from indexes.types import Embedder, Vectors
 from infra.errors import InputError
+from infra.store import read_lines
 from models.serving.cache.vetoes import VETOES, veto
 
 
@@ -15,14 +14,7 @@ def load_pairs(path: Path) -> list[QuestionPair]:
     """The pairs of a JSONL file. Raises InputError with the line that is none."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; name the file of question pairs")
-    pairs = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        if line.strip():
-            try:
-                pairs.append(QuestionPair.model_validate_json(line))
-            except ValidationError as error:
-                raise InputError(f"{path}:{number}: {error.errors()[0]['msg']}") from error
-    return pairs
+    return list(read_lines(path, QuestionPair))
 
 
 def judge(

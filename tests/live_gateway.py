@@ -80,10 +80,10 @@ async def in_process(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def until_ready(client: httpx.AsyncClient) -> None:
+async def until_ready(client: httpx.AsyncClient, release: str = "") -> None:
     """Return when the live release can answer."""
     for _ in range(6000):
-        if (await client.get("/ready")).status_code == httpx.codes.OK:
+        if (await client.get("/ready", params={"release": release})).status_code == httpx.codes.OK:
             return
         await asyncio.sleep(0.01)
     raise AssertionError("never ready")

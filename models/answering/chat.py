@@ -14,7 +14,7 @@ from infra.errors import InputError, SluiceError, TryAgainError
 from models.answering.guards.policy import Verdict
 from models.answering.guards.stream import StreamGuard
 from models.answering.pipeline import Pipeline, new_trace_id
-from models.answering.schemas import violation
+from models.answering.schemas import calls_schema, how_to_decline, violation, written_call
 from models.answering.spent import Spent
 from models.answering.structured import corrected
 from models.answering.trail import Trail
@@ -56,19 +56,7 @@ class Talk:
 
 def call_schema(tools: Sequence[ClientTool], must_call: bool) -> dict[str, Any]:
     """What a model may write that decides about a call: one of the tools with its arguments, or that none fits."""
-    calls = [
-        {
-            "type": "object",
-            "properties": {"name": {"const": tool.name}, "arguments": tool.parameters},
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-        }
-        for tool in tools
-    ]
-    if not must_call:
-        none = {"name": {"const": NO_CALL}}
-        calls.append({"type": "object", "properties": none, "required": ["name"], "additionalProperties": False})
-    return calls[0] if len(calls) == 1 else {"anyOf": calls}
+    return calls_schema([(tool.name, tool.parameters) for tool in tools], not must_call)
 
 
 def call_prompt(tools: Sequence[ClientTool], must_call: bool) -> Message:
@@ -77,7 +65,7 @@ def call_prompt(tools: Sequence[ClientTool], must_call: bool) -> Message:
         f"{tool.name}: {tool.description} Arguments: {orjson.dumps(tool.parameters).decode()}".replace("\n", " ")
         for tool in tools
     ]
-    otherwise = "" if must_call else f' If none fits, write {{"name":"{NO_CALL}"}}.'
+    otherwise = "" if must_call else how_to_decline()
     text = f'Write the call that the last message asks for: {{"name":…,"arguments":…}}.{otherwise}'
     return Message(role="system", content="\n".join(["Tools:", *lines, text]))
 
@@ -87,15 +75,13 @@ def read_call(text: str, tools: Sequence[ClientTool]) -> ToolCall | None:
 
     Raises: TryAgainError where the text is no call, or its arguments do not meet the tool's schema.
     """
-    try:
-        written = orjson.loads(text)
-        name = written["name"]
-        tool = next((one for one in tools if one.name == name), None)
-        if tool is None:
-            return None
-        arguments = dict(written["arguments"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise TryAgainError(f"tool call: the model wrote none: {type(error).__name__}") from error
+    name, written = written_call(text)
+    tool = next((one for one in tools if one.name == name), None)
+    if tool is None:
+        return None
+    arguments = written.get("arguments")
+    if not isinstance(arguments, dict):
+        raise TryAgainError(f"tool call: the model wrote no arguments of {name}")
     if wrong := violation(arguments, tool.parameters):
         raise TryAgainError(f"tool call: arguments of {name}: {wrong}")
     return ToolCall(id=f"call_{uuid.uuid4().hex[:24]}", name=name, arguments=arguments, outcome="returned")

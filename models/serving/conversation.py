@@ -6,8 +6,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from infra.errors import InputError
-from models.answering.chat import NO_CALL, ClientTool, Talk
-from models.answering.schemas import check_schema
+from models.answering.chat import ClientTool, Talk
+from models.answering.schemas import NO_CALL, check_schema
 from models.types import Message
 
 MOST_TOOLS = 32

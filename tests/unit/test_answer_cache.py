@@ -31,6 +31,7 @@ from models.serving.gateway import create_app
 from models.serving.runtime import Runtime
 from models.serving.traffic import Assignment
 from models.types import Answer, Engine, GuardEvent, Message, Piece, Sampling, ToolCall
+from tests.live_gateway import until_ready
 
 OLD, NEW = "a" * 64, "b" * 64
 CHUNKS = [chunk(1, "The appeal period is 14 days."), chunk(2, "Call Anna on 0131 496 0123.", access=("staff",))]
@@ -79,15 +80,6 @@ def gateway(records: Records) -> Open:
             yield own
 
     return start
-
-
-async def until_ready(client: httpx.AsyncClient, release: str = "") -> None:
-    """Ask until the release can answer; fails after some seconds."""
-    for _ in range(1000):
-        if (await client.get("/ready", params={"release": release})).status_code == 200:
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("never ready")
 
 
 async def ask(client: httpx.AsyncClient, who: str = "anna", question: str = ASKED["question"], **more: Any) -> Any:

@@ -11,12 +11,12 @@ from fastapi import FastAPI
 
 from infra.errors import InputError, TryAgainError
 from infra.records import Placement, Records
-from models.answering.chat import NO_CALL, Chat, ClientTool, Talk, call_schema, read_call
+from models.answering.chat import Chat, ClientTool, Talk, call_schema, read_call
 from models.answering.fake import POLICY, chunk, fake_pipeline
 from models.answering.fake import SPEC as ANSWERING
 from models.answering.guards.guardrails import personal_data
 from models.answering.pipeline import ChatSpec, Pipeline
-from models.answering.schemas import check_schema, violation
+from models.answering.schemas import NO_CALL, check_schema, violation
 from models.serving.fake import FakeEngine
 from models.serving.gateway import create_app
 from models.serving.runtime import Runtime

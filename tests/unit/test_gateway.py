@@ -23,6 +23,7 @@ from models.serving.runtime import Runtime
 from models.training.feedback import FeedbackSpec, rated_answers, rows_of_feedback
 from models.training.rows import PreferenceRow, TrainingRow
 from models.types import Engine, Message, Piece, Sampling
+from tests.live_gateway import until_ready
 
 OLD, NEW = "a" * 64, "b" * 64
 CHUNKS = [
@@ -86,15 +87,6 @@ def gateway(records: Records) -> Open:
         return running(create_app(records, Runtime(build), spec, personal_data(POLICY).redact))
 
     return start
-
-
-async def until_ready(client: httpx.AsyncClient, release: str = "") -> None:
-    """Ask until the release can answer; fails after some seconds."""
-    for _ in range(1000):
-        if (await client.get("/ready", params={"release": release})).status_code == 200:
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("never ready")
 
 
 async def test_an_answer_with_citations_release_and_trace(gateway: Open, records: Records) -> None:

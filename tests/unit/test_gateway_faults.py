@@ -13,7 +13,8 @@ from models.serving.cache.spec import CacheSpec
 from models.serving.fake import FakeEngine
 from models.serving.gateway import create_app
 from models.serving.runtime import Runtime
-from tests.unit.test_gateway import OPERATOR, QUESTION, SPEC, USER, running, until_ready
+from tests.live_gateway import until_ready
+from tests.unit.test_gateway import OPERATOR, QUESTION, SPEC, USER, running
 
 RELEASE = "a" * 64
 

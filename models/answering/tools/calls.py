@@ -4,14 +4,12 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import orjson
 from pydantic import ValidationError
 
 from infra.errors import TryAgainError
+from models.answering.schemas import NO_CALL, calls_schema, how_to_decline, written_call
 from models.answering.tools.port import Arguments, Offer, Tool
 from models.types import Message
-
-NO_CALL = "none"
 
 
 class Chosen(NamedTuple):
@@ -23,33 +21,25 @@ class Chosen(NamedTuple):
 
 def offer_schema(offers: Sequence[Offer], may_decline: bool) -> dict[str, Any]:
     """One of the offered calls, or none: an argument is one of the values that stand in the user's words."""
-    calls: list[dict[str, Any]] = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": offer.tool.name},
-                "arguments": {
-                    "type": "object",
-                    "properties": {name: {"enum": list(values)} for name, values in offer.values.items()},
-                    "required": list(offer.values),
-                    "additionalProperties": False,
-                },
+    calls = [
+        (
+            offer.tool.name,
+            {
+                "type": "object",
+                "properties": {name: {"enum": list(values)} for name, values in offer.values.items()},
+                "required": list(offer.values),
+                "additionalProperties": False,
             },
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-        }
+        )
         for offer in offers
     ]
-    if may_decline:
-        none = {"name": {"const": NO_CALL}}
-        calls.append({"type": "object", "properties": none, "required": ["name"], "additionalProperties": False})
-    return calls[0] if len(calls) == 1 else {"anyOf": calls}
+    return calls_schema(calls, may_decline)
 
 
 def offer_prompt(offers: Sequence[Offer], words: str, may_decline: bool) -> list[Message]:
     """What the model reads to decide: the tools and the user's own words. No passage is ever in it."""
     lines = [f"{offer.tool.name}: {offer.tool.description} ({', '.join(offer.values)})" for offer in offers]
-    otherwise = f' If none fits, write {{"name":"{NO_CALL}"}}.' if may_decline else ""
+    otherwise = how_to_decline() if may_decline else ""
     ask = f'Write the call that the user asks for: {{"name":…,"arguments":{{…}}}}.{otherwise}'
     return [Message(role="system", content="\n".join(["Tools:", *lines, ask])), Message(role="user", content=words)]
 
@@ -93,14 +83,10 @@ def read_choice(text: str, offers: Sequence[Offer], words: str) -> Chosen | None
 
     Raises: TryAgainError where the text is no call of an offered tool, or the arguments are not the user's.
     """
-    try:
-        written = orjson.loads(text)
-        name, arguments = written["name"], written.get("arguments", {})
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise TryAgainError(f"tool call: the model wrote none: {type(error).__name__}") from error
+    name, written = written_call(text)
     if name == NO_CALL:
         return None
     offer = next((one for one in offers if one.tool.name == name), None)
     if offer is None:
         raise TryAgainError("tool call: the model named a tool that was not offered")
-    return checked(offer, arguments, words)
+    return checked(offer, written.get("arguments", {}), words)
