@@ -117,8 +117,8 @@ def check_policy(policy: Policy, flow: str = "") -> None:
         _check_retrieval(policy)
         if policy.section("routing", RoutingPolicy).use:
             _check_routing(policy)
-    if "gateway" in NEEDED.get(flow, ()) and (accounts := policy.section("tools", ToolsSpec).accounts):
-        open_accounts(accounts.url, policy.path.parent).dispose()  # the gateway starts long after a night begins
+    if "gateway" in NEEDED.get(flow, ()) and "tools" in policy.sections:
+        _check_tools(policy)
 
 
 def _check_retrieval(policy: Policy) -> None:
@@ -133,6 +133,12 @@ def _check_retrieval(policy: Policy) -> None:
     ):
         if is_lacking:
             raise PolicyError(f"{policy.path}: answering.search.{asked} needs {lacking}")
+
+
+def _check_tools(policy: Policy) -> None:
+    """A table that is missing is said now: the gateway opens it long after a night begins."""
+    if accounts := policy.section("tools", ToolsSpec).accounts:
+        open_accounts(accounts.url, policy.path.parent).dispose()
 
 
 def _check_routing(policy: Policy) -> None:

@@ -95,6 +95,8 @@ def test_what_a_flow_needs_must_be_there(tmp_path: Path, sample: dict[str, Any])
         check_policy(written(tmp_path, sample), "nightly")
     del sample["tools"]["accounts"]
     check_policy(written(tmp_path, sample), "nightly")
+    del sample["tools"]
+    check_policy(written(tmp_path, sample), "nightly")
     del sample["gate"]
     policy = written(tmp_path, sample)
     check_policy(policy)
