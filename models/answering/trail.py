@@ -1,8 +1,7 @@
 """What is noted along one request: spans and guard events."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from infra.errors import SluiceError
@@ -17,16 +16,28 @@ class Trail:
         self.events: list[GuardEvent] = []
         self.error = ""
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[dict[str, Any]]:
+    def step(self, name: str) -> "Step":
         """Time a step; attributes put into the mapping become the span's, an error is named in it."""
-        attributes: dict[str, Any] = {}
-        start = time.time_ns()
-        try:
-            yield attributes
-        except SluiceError as error:
-            attributes["error"] = type(error).__name__
-            self.error = f"{name}: {error}"
-            raise
-        finally:
-            self.spans.append(Span(name=name, start_ns=start, end_ns=time.time_ns(), attributes=attributes))
+        return Step(self, name)
+
+
+class Step(AbstractContextManager[dict[str, Any]]):
+    """One step of a trail. A class: as a generator it takes three times as long, and a request has eight of them."""
+
+    __slots__ = ("_attributes", "_name", "_start", "_trail")
+
+    def __init__(self, trail: Trail, name: str) -> None:
+        self._trail = trail
+        self._name = name
+        self._attributes: dict[str, Any] = {}
+
+    def __enter__(self) -> dict[str, Any]:
+        self._start = time.time_ns()
+        return self._attributes
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, SluiceError):
+            self._attributes["error"] = type(error).__name__
+            self._trail.error = f"{self._name}: {error}"
+        end = time.time_ns()
+        self._trail.spans.append(Span(name=self._name, start_ns=self._start, end_ns=end, attributes=self._attributes))

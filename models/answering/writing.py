@@ -1,8 +1,7 @@
 """One text of a model on its way through the output guards: what leaves when, and what it took."""
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from statistics import median
 
 from infra.errors import TryAgainError
@@ -32,22 +31,28 @@ async def guarded(
     than `timeout_s`, the time in which nobody waited for it left out; what the engine raises.
     """
     before, taken, first = spent.prompt, 0.0, 0.0
+    loop = asyncio.get_running_loop()
     with trail.step("generate") as note:
         try:
-            while True:
-                begin = time.perf_counter()
-                piece = await _next(pieces, timeout_s - taken, timeout_s)
-                taken += time.perf_counter() - begin
-                if piece is None:
-                    break
-                if piece.finish_reason or piece.prompt_tokens:
-                    spent.add(piece)
-                if piece.text:
-                    first = first or taken
-                    if text := guard.push(piece.text):
-                        yield text
-                    if guard.blocked:
+            async with asyncio.timeout(None) as limit:
+                while True:
+                    begin = loop.time()
+                    limit.reschedule(begin + timeout_s - taken)
+                    piece = await anext(pieces, None)
+                    limit.reschedule(None)  # nothing that our consumer does is counted
+                    taken += loop.time() - begin
+                    if piece is None:
                         break
+                    if piece.finish_reason or piece.prompt_tokens:
+                        spent.add(piece)
+                    if piece.text:
+                        first = first or taken
+                        if text := guard.push(piece.text):
+                            yield text
+                        if guard.blocked:
+                            break
+        except TimeoutError as error:
+            raise TryAgainError(f"no complete answer within {timeout_s:g} s") from error
         finally:
             await pieces.aclose()
             if guard.text and spent.prompt == before:
@@ -61,15 +66,6 @@ async def guarded(
                 first_token_s=first or taken,
                 finish_reason=spent.finish,
             )
-
-
-async def _next(pieces: AsyncIterator[Piece], left_s: float, timeout_s: float) -> Piece | None:
-    """The next piece; None at the end."""
-    try:
-        async with asyncio.timeout(max(0.0, left_s)):
-            return await anext(pieces, None)
-    except TimeoutError as error:
-        raise TryAgainError(f"no complete answer within {timeout_s:g} s") from error
 
 
 def checked(guard: StreamGuard, trail: Trail) -> Verdict:

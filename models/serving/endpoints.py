@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -25,6 +25,7 @@ from models.serving.bodies import AnswerBody, ChatBody, FeedbackBody, HealthBody
 from models.serving.embeddings import EmbeddingBody, EmbeddingRequest, embed, embeddings_body
 from models.serving.event_stream import ClientGoneError, EventStream, while_connected
 from models.serving.openapi import Replies, replies
+from models.serving.reading import QuestionRoute, Wishes, WishHeaders
 from models.serving.response_headers import SAFE
 from models.serving.streams import AnswerStream, ChatStream, Stream, answer_broken
 from models.serving.wire import (
@@ -86,27 +87,23 @@ class Headed:
     waits, and send a key under which the same request is answered once, however often it is sent.
     """
 
-    def __init__(
-        self,
-        caller: ApiKey,
-        service: Answerer,
-        usage: Usage,
-        release: str,
-        request_key: str,
-        idempotency_key: str,
-        wait_s: float,
-    ) -> None:
-        if release or request_key:
+    def __init__(self, request: Request, wishes: WishHeaders) -> None:
+        caller, service, usage = request.state.caller, request.app.state.answerer, request.state.usage
+        assert isinstance(caller, ApiKey), "the entrance lets nobody in without a key"
+        assert isinstance(service, Answerer)
+        assert isinstance(usage, Usage), "the entrance counts every request"
+        if wishes.x_sluice_release or wishes.x_sluice_request_key:
             _only_operators(caller)
-        if request_key and idempotency_key:
+        if wishes.x_sluice_request_key and wishes.idempotency_key:
             raise ApiError(422, "two_keys", "Send either Idempotency-Key or X-Sluice-Request-Key.")
         self.caller = caller
         self.service = service
-        self.release = release
+        self.release = wishes.x_sluice_release
         self.usage = usage
-        self._request_key = request_key
-        self._idempotency_key = idempotency_key
-        self._deadline = time.monotonic() + wait_s
+        self._request_key = wishes.x_sluice_request_key
+        self._idempotency_key = wishes.idempotency_key
+        longest, wanted_ms = service.spec.request_timeout_s, wishes.x_sluice_deadline_ms
+        self._deadline = time.monotonic() + (longest if wanted_ms is None else min(longest, wanted_ms / 1000))
 
     def ask(
         self,
@@ -139,26 +136,9 @@ class Headed:
         )
 
 
-async def _headed(
-    request: Request,
-    x_sluice_release: Annotated[str, Header(pattern="^[0-9a-f]{64}$|^$")] = "",
-    x_sluice_request_key: Annotated[str, Header(max_length=128)] = "",
-    x_sluice_deadline_ms: Annotated[int | None, Header(ge=1, le=86_400_000)] = None,
-    idempotency_key: Annotated[str, Header(max_length=255)] = "",
-) -> Headed:
-    caller, service, usage = request.state.caller, await _answerer(request), request.state.usage
-    assert isinstance(caller, ApiKey), "the entrance lets nobody in without a key"
-    assert isinstance(usage, Usage), "the entrance counts every request"
-    longest = service.spec.request_timeout_s
-    wait = longest if x_sluice_deadline_ms is None else min(longest, x_sluice_deadline_ms / 1000)
-    return Headed(caller, service, usage, x_sluice_release, x_sluice_request_key, idempotency_key, wait)
-
-
-Asked = Annotated[Headed, Depends(_headed)]
-
-
-async def _chat(body: ChatRequest, request: Request, headed: Asked) -> Response:
+async def _chat(body: ChatRequest, request: Request, wishes: Wishes) -> Response:
     """POST /v1/chat/completions: an answer in OpenAI's form, streamed or not."""
+    headed = Headed(request, wishes)
     if not body.question.strip():
         raise ApiError(422, "no_question", "The last user message is the question; there is none.", param="messages")
     release, talk = "", None
@@ -226,8 +206,9 @@ async def _lines(first: Begun | str | Outcome, events: Events, wire: Stream) -> 
             yield wire.failed(answer_broken())
 
 
-async def _embeddings(body: EmbeddingRequest, request: Request, headed: Asked) -> Response:
+async def _embeddings(body: EmbeddingRequest, request: Request, wishes: Wishes) -> Response:
     """POST /v1/embeddings: vectors by the encoder of the live release, canary or not, so that they stay comparable."""
+    headed = Headed(request, wishes)
     release = ""
     if body.model != MODEL:
         release = await _named_release(headed, body.model, f"The model is called {MODEL!r}.")
@@ -238,8 +219,9 @@ async def _embeddings(body: EmbeddingRequest, request: Request, headed: Asked) -
     return Response(content, headers=headers(made.release, made.trace_id), media_type="application/json")
 
 
-async def _answers(body: AnswerRequest, request: Request, headed: Asked) -> Response:
+async def _answers(body: AnswerRequest, request: Request, wishes: Wishes) -> Response:
     """POST /v1/answers: a grounded answer with its sources."""
+    headed = Headed(request, wishes)
     ask = headed.ask(body.question, body, session=body.session, stream=body.stream)
     if body.stream:
         return await _streamed(request, headed.service.stream(ask), lambda _: AnswerStream())
@@ -362,12 +344,23 @@ def handle_errors(app: FastAPI, service: Answerer) -> None:
 
 def add_routes(app: FastAPI) -> None:
     """Every path of the gateway. `app.state.answerer` is the service behind them."""
-    chat = replies(ChatBody, stream=CHAT_EVENTS, named=True)
-    app.add_api_route("/v1/chat/completions", _chat, methods=["POST"], response_model=None, responses=chat)
-    answer = replies(AnswerBody, stream=ANSWER_EVENTS, named=True)
-    app.add_api_route("/v1/answers", _answers, methods=["POST"], response_model=None, responses=answer)
-    vectors = replies(EmbeddingBody, named=True)
-    app.add_api_route("/v1/embeddings", _embeddings, methods=["POST"], response_model=None, responses=vectors)
+    questions: list[tuple[str, Callable[..., Any], Replies]] = [
+        ("/v1/chat/completions", _chat, replies(ChatBody, stream=CHAT_EVENTS, named=True)),
+        ("/v1/answers", _answers, replies(AnswerBody, stream=ANSWER_EVENTS, named=True)),
+        ("/v1/embeddings", _embeddings, replies(EmbeddingBody, named=True)),
+    ]
+    for path, endpoint, answers in questions:
+        named = app.router.generate_unique_id_function
+        app.router.routes.append(
+            QuestionRoute(
+                path,
+                endpoint,
+                methods=["POST"],
+                response_model=None,
+                responses=answers,
+                generate_unique_id_function=named,
+            )
+        )
     app.add_api_route("/v1/models", _models, methods=["GET"], response_model=None, responses=replies(ModelsBody))
     app.add_api_route("/v1/feedback", _feedback, methods=["POST"], response_model=None, responses=replies(FeedbackBody))
     app.add_api_route(

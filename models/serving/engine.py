@@ -105,7 +105,8 @@ class OpenAIEngine(Engine):
                         yield piece
                     if DONE in events:
                         done = True
-                        await _drained(response)
+                        if not response.content.at_eof():
+                            await _drained(response)
                         break
                     if len(rest) > MAX_LINE:
                         raise TryAgainError(f"{self.base_url}: broken stream: an event without end")
@@ -162,21 +163,23 @@ class OpenAIEngine(Engine):
         """What came in one read, up to the end of the answer. Texts beside each other are one piece: guards, wire and
         network do as much for a word as for a line.
         """
-        last: Piece | None = None
+        text = ""
         try:
             for line in takewhile(lambda line: line != DONE, lines):
                 piece = parse_event(line, self.base_url, name)
-                if last is not None and last.is_text and piece.is_text:
-                    piece = Piece(last.text + piece.text, engine=name)
-                elif last is not None:
-                    yield last
-                last = piece
+                if piece.is_text:
+                    text += piece.text
+                    continue
+                if text:
+                    yield Piece(text, engine=name)
+                    text = ""
+                yield piece
         except TryAgainError:
-            if last is not None:
-                yield last
+            if text:
+                yield Piece(text, engine=name)
             raise
-        if last is not None:
-            yield last
+        if text:
+            yield Piece(text, engine=name)
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """The whole answer, streamed underneath so that `first_token_s` is measured. Bounded by `timeout_s` in all."""
@@ -203,7 +206,8 @@ class OpenAIEngine(Engine):
 
 
 async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.reused = True
+    if context.trace_request_ctx is not None:  # a question about health is asked without one
+        context.trace_request_ctx.reused = True
 
 
 async def _drained(response: aiohttp.ClientResponse) -> None:

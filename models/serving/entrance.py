@@ -195,17 +195,23 @@ class Admission:
             raise ApiError(429, "overloaded", "Too many requests at once; try again.", retry_after=self._retry_after_s)
         self.inside += 1
         try:
-            try:
-                async with asyncio.timeout(None if math.isinf(wait_s) else wait_s):
-                    await self._places.acquire()
-            except TimeoutError as error:
-                raise too_late() from error
+            await self._acquire(wait_s)
             try:
                 yield
             finally:
                 self._places.release()
         finally:
             self.inside -= 1
+
+    async def _acquire(self, wait_s: float) -> None:
+        if not self._places.locked():  # no clock where nothing is waited for
+            await self._places.acquire()
+            return
+        try:
+            async with asyncio.timeout(None if math.isinf(wait_s) else wait_s):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise too_late() from error
 
 
 class KeyedLocks:

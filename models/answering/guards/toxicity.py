@@ -6,6 +6,7 @@ It is a lexical rule: it finds the words, not the meaning.
 import re
 from collections.abc import Iterator
 from itertools import groupby
+from string import ascii_lowercase
 
 from models.answering.guards.watch import CONTEXT, Hit, PatternWatch, last_word
 
@@ -65,6 +66,51 @@ def _patterns() -> Iterator[tuple[str, re.Pattern[str]]]:
 
 
 PATTERNS = tuple(_patterns())
+UNSURE = frozenset(char for chars in SPELLED.values() for char in chars if not char.isalnum())
+"""Characters that stand for a letter or between letters."""
+_ALIKE = {**dict.fromkeys("il1", "i"), **dict.fromkeys("uv", "u")}
+_LETTER = {char: _ALIKE.get(letter, letter) for letter, chars in SPELLED.items() for char in chars}
+_BONES = {place: _LETTER.get(chr(place), chr(place)) if chr(place).isalnum() else None for place in range(128)}
+_OPENED = re.compile(
+    r"\b(?:kill|murder|hurt|stab|shoot|rape|beat|yourself|die|stupid|retarded|worthless|pathetic|disgusting|subhuman"
+    r"|filthy|piece|shut)"
+)
+"""One of these is in every phrase, in small letters."""
+
+
+def _bones(text: str) -> str:
+    """The letters of a text in small letters alone, one for all that are written alike."""
+    return text.translate(_BONES)
+
+
+def _once(bones: str) -> str:
+    """Every run of a letter as one letter."""
+    for letter in ascii_lowercase:
+        while letter + letter in bones:
+            bones = bones.replace(letter + letter, letter)
+    return bones
+
+
+def _stems() -> dict[str, re.Pattern[str]]:
+    """The words with every run of letters made one, and a pattern that has the runs again."""
+    bones = {_bones(word) for listed in WORDS.values() for word in listed.split()}
+    runs = ((word, [(letter, len(list(run))) for letter, run in groupby(word)]) for word in bones)
+    return {_once(word): re.compile("".join(f"{one}{{{many},}}" for one, many in run)) for word, run in runs}
+
+
+STEMS = _stems()
+
+
+def is_clean(text: str) -> bool:
+    """Whether no pattern can be in a text, told in an eighth of their time; False where that is not sure."""
+    small = text.lower()
+    if not text.isascii() or not UNSURE.isdisjoint(text) or _OPENED.search(small):
+        return False
+    bones = _bones(small)
+    once = _once(bones)
+    return not any(stem in once and pattern.search(bones) for stem, pattern in STEMS.items())
+
+
 LONE = re.compile(r"(?:(?<![^\W_])[^\W_]{1,3}[\W_]{1,2})+$")
 """Letters that stand alone at the end: the next one may finish a spelled word."""
 OPENING = re.compile(
@@ -80,6 +126,8 @@ OPENED = 64
 
 def toxic(text: str) -> Iterator[Hit]:
     """Every toxic place of a text, by kind."""
+    if is_clean(text):
+        return
     for kind, pattern in PATTERNS:
         for match in pattern.finditer(text):
             yield Hit(kind, match.start())
