@@ -44,14 +44,14 @@ $(DISK): $(LOCKS)/disk.txt
 run: setup ## The whole lifecycle on the sample project, to a promoted release
 	@.venv/bin/sluice run nightly
 
-test: setup lint ## Lint, types, import contracts and every test: whole nights beside all others
+test: setup lint ## Lint, types, import contracts and every test, in two halves side by side
 	@$(MAKE) --no-print-directory -j2 test-others test-nights
 
 test-others:
-	@.venv/bin/python -m pytest tests --ignore tests/e2e
+	@.venv/bin/python -m pytest tests --ignore tests/e2e --ignore tests/contract --durations 10
 
 test-nights:
-	@.venv/bin/python -m pytest tests/e2e
+	@.venv/bin/python -m pytest tests/e2e tests/contract --durations 20
 
 lint: $(MAIN) ## ruff, mypy (strict) and the import contracts
 	@.venv/bin/ruff format --check .

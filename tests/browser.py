@@ -63,10 +63,14 @@ class Page:
         return result["result"].get("value")
 
     async def until(self, script: str) -> None:
-        """Return when an expression is true in the page."""
-        async with asyncio.timeout(30):
-            while not await self.run(script):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        """Return when an expression is true in the page. Fails with what the page shows instead."""
+        try:
+            async with asyncio.timeout(60):
+                while not await self.run(script):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            shown = await self.run("document.body.innerText")
+            pytest.fail(f"never true: {script}\nasked: {self.asked[-3:]}\nsaid: {self.said}\nshown: {shown[-2000:]}")
 
     async def type(self, text: str) -> None:
         """Into what has the focus."""

@@ -60,7 +60,7 @@ def whole(body: bytes) -> bytes:
         (b"{", 422),
         (b"", 422),
         (b"null", 422),
-        (b'{"question": "\xff\xfe"}', 400),
+        (b'{"question": "\xff\xfe"}', 422),
         (b'{"question": "\\ud800"}', 422),
         (b'{"question": NaN}', 422),
         (b'{"question": ' + b"1" * 3000 + b"}", 422),
@@ -153,6 +153,33 @@ async def test_a_deadline_ends_the_engines_work(records: Records) -> None:
     assert (reply.status_code, reply.json()["error"]["code"]) == (504, "timeout")
     assert (wrong.status_code, large.status_code) == (422, 422)
     assert [row.error for row in records.traces()] == ["timeout"]
+
+
+async def test_a_body_says_that_it_is_json_and_a_wrong_header_is_named(records: Records) -> None:
+    content = json.dumps(QUESTION).encode()
+    async with behind_socket(make_app(records, FakeEngine("14 days [1]")), PATIENT) as port, calling(port) as client:
+        await until_ready(client)
+        replies = [
+            await client.post("/v1/answers", content=content, headers=USER | given)
+            for given in (
+                {"content-type": "Application/JSON; charset=utf-8"},
+                {"content-type": "application/merge-patch+json"},
+                {"content-type": "text/plain"},
+                {},
+                {"content-type": "application/json", "x-sluice-release": "none"},
+            )
+        ]
+        broken = await client.post(
+            "/v1/answers", content=b'{"question": ', headers=USER | {"content-type": "application/json"}
+        )
+        missing = await client.post("/v1/answers", content=b"{}", headers=USER | {"content-type": "application/json"})
+        empty = await client.post("/v1/answers", headers=USER | {"content-type": "application/json"})
+    assert [reply.status_code for reply in replies] == [200, 200, 422, 422, 422]
+    assert "Content-Type: application/json" in replies[2].json()["error"]["message"]
+    assert replies[4].json()["error"]["param"] == "x-sluice-release"
+    assert [reply.status_code for reply in (broken, missing, empty)] == [422, 422, 422]
+    assert missing.json()["error"]["param"] == "question"
+    assert "JSON" in broken.json()["error"]["message"]
 
 
 async def test_a_deadline_holds_in_the_queue(records: Records) -> None:

@@ -108,7 +108,7 @@ def is_clean(text: str) -> bool:
         return False
     bones = _bones(small)
     once = _once(bones)
-    return not any(stem in once and pattern.search(bones) for stem, pattern in STEMS.items())
+    return not any(STEMS[stem].search(bones) for stem in [stem for stem in STEMS if stem in once])
 
 
 LONE = re.compile(r"(?:(?<![^\W_])[^\W_]{1,3}[\W_]{1,2})+$")
