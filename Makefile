@@ -10,7 +10,7 @@ LOCKS := infra/locks
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-others test-nights up down status lint bench clean
+.PHONY: help setup run test up down status lint bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,14 +44,8 @@ $(DISK): $(LOCKS)/disk.txt
 run: setup ## The whole lifecycle on the sample project, to a promoted release
 	@.venv/bin/sluice run nightly
 
-test: setup lint ## Lint, types, import contracts and every test, in two halves side by side
-	@$(MAKE) --no-print-directory -j2 test-others test-nights
-
-test-others:
-	@.venv/bin/python -m pytest tests --ignore tests/e2e --ignore tests/contract --durations 10
-
-test-nights:
-	@.venv/bin/python -m pytest tests/e2e tests/contract --durations 20
+test: setup lint ## Lint, types, import contracts and every test, two files at a time
+	@.venv/bin/python -m pytest tests -n 2 --dist loadfile --durations 20
 
 lint: $(MAIN) ## ruff, mypy (strict) and the import contracts
 	@.venv/bin/ruff format --check .

@@ -1,23 +1,27 @@
 """`sluice calibrate-cache`: the threshold of the semantic cache from labelled pairs of questions."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evaluation.cache_calibration import Hits, calibrate
-from evaluation.question_pairs import judge, load_pairs
 from flows.console import AsJson, clean, show
-from indexes.embedder import EmbedSpec, open_embedder
 from infra.errors import InputError
 from infra.settings import policy
-from models.serving.cache.semantic import calibration_of
+
+if TYPE_CHECKING:
+    from evaluation.cache_calibration import Hits
 
 commands = typer.Typer()
 
 
 def calibrate_cache(file: Path, max_false_hit_rate: float) -> dict[str, Any]:
     """Threshold on the pairs of split `calibration`, and the fields of section `cache` that it stands for."""
+    from evaluation.cache_calibration import calibrate
+    from evaluation.question_pairs import judge, load_pairs
+    from indexes.embedder import EmbedSpec, open_embedder
+    from models.serving.cache.semantic import calibration_of
+
     if not 0 < max_false_hit_rate < 1:
         raise InputError(f"max-false-hit-rate: {max_false_hit_rate} is not between 0 and 1")
     pairs = [pair for pair in load_pairs(file) if pair.split in ("", "calibration")]
@@ -40,7 +44,7 @@ def calibrate_cache(file: Path, max_false_hit_rate: float) -> dict[str, Any]:
     }
 
 
-def _row(one: Hits) -> dict[str, Any]:
+def _row(one: "Hits") -> dict[str, Any]:
     return {
         "threshold": one.threshold,
         "hits": one.hits,

@@ -191,3 +191,11 @@ def test_every_bench_runs_on_settings_alone(name: str) -> None:
 
     function = import_module(f"evaluation.benches.{name}").run
     assert list(inspect.signature(function).parameters) == ["settings"]
+
+
+def test_the_command_line_starts_without_heavy_packages() -> None:
+    """Every one of them takes a second or more, and each command pays for it."""
+    heavy = {"faiss", "mlflow", "numpy", "prefect", "scipy", "torch", "transformers"}
+    code = f"import sys, flows.cli; print(*sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -72,6 +72,8 @@ class GatewaySpec(Spec):
     """When the token use of a key is reported as unlike its past; None: never."""
     http: HttpSpec = HttpSpec()
     """What a connection may do."""
+    gather_ms: float = Field(0, ge=0, le=1000)
+    """How long the text of an engine is gathered, once its first has left: streams are read that much less often."""
     stop_notice_s: float = Field(0, ge=0, le=600)
     """How long a gateway that is told to stop still answers that it is not ready, for load balancers to see it."""
     breaker: BreakerSpec | None = None
@@ -358,3 +360,9 @@ class Answerer:
             await asyncio.shield(asyncio.wrap_future(future))
         except SluiceError as error:
             raise ApiError(503, "records_unavailable", "The trace could not be stored; try again.") from error
+
+    def not_found(self, message: str) -> ApiError:
+        """What is told of a trace that the records do not have; while some are on their way, to ask again."""
+        if self.writer.is_behind:
+            return ApiError(503, "records_unavailable", "Traces are still being stored; try again.", retry_after=1)
+        return ApiError(404, "trace_not_found", message)

@@ -255,7 +255,7 @@ async def _feedback(body: FeedbackRequest, caller: Caller, service: Service) -> 
             tenant=caller.tenant,
         )
     except InputError as error:
-        raise ApiError(404, "trace_not_found", f"No answer has the trace id {body.trace_id}.") from error
+        raise service.not_found(f"No answer has the trace id {body.trace_id}.") from error
     service.metrics.feedback.labels(str(body.rating), str(body.simulated).lower()).inc()
     return {"trace_id": body.trace_id, "stored": True}
 
@@ -265,7 +265,7 @@ async def _trace(trace_id: str, caller: Operator, service: Service) -> dict[str,
     await service.wait_stored(trace_id)
     row = await asyncio.to_thread(service.records.trace, trace_id)
     if row is None or row.tenant != caller.tenant:
-        raise ApiError(404, "trace_not_found", "No answer has this trace id.")
+        raise service.not_found("No answer has this trace id.")
     return {column.key: getattr(row, column.key) for column in row.__table__.columns}
 
 

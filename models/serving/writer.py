@@ -115,6 +115,8 @@ class TraceWriter:
         """Traces of the batch that is on its way to the spool."""
         self._away = False
         """Whether the database did not answer last time."""
+        self.is_behind = self._spool.waiting > 0
+        """Whether traces of a time in which the database was away, or of an earlier process, are still on their way."""
         self._threads = [
             threading.Thread(target=target, name=f"trace-{target.__name__.strip('_')}", daemon=True)
             for target in (self._spooling, self._storing)
@@ -225,6 +227,7 @@ class TraceWriter:
         while True:
             lines = self._spool.peek(BATCH)
             if not lines:
+                self.is_behind = False
                 if self._all_spooled.is_set():
                     return
                 self._spooled.acquire()
@@ -277,7 +280,7 @@ class TraceWriter:
     def _say_away(self, error: SluiceError) -> None:
         if not self._away:
             LOG.warning("traces wait in the spool: %s", error)
-        self._away = True
+        self._away = self.is_behind = True
 
     def _give_up(self, trace_ids: Iterable[str], error: SluiceError) -> None:
         """Nobody waits for these any more."""

@@ -1,10 +1,16 @@
-"""A random Llama of a few hundred kilobytes with adapters: enough to see that engines load, serve and switch."""
+"""A random Llama of a few hundred kilobytes with adapters, enough to see that engines load, serve and switch; and a
+database of its own on the local PostgreSQL."""
 
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
+POSTGRESQL = "postgresql+psycopg://postgres@127.0.0.1:5432/test"
 TEMPLATE = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -68,3 +74,19 @@ def tiny_adapters(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     for rank, folder in folders.items():
         build_adapter(tiny_model, folder, rank, seed=rank)
     return folders
+
+
+@pytest.fixture(scope="module")
+def postgresql_url() -> Iterator[str]:
+    """An own database on the local server, dropped afterwards."""
+    name = f"sluice_{uuid.uuid4().hex}"
+    admin = create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 3})
+    try:
+        with admin.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+    except OperationalError as error:
+        pytest.skip(f"no PostgreSQL at {POSTGRESQL}: {str(error.orig).splitlines()[0]}")
+    yield POSTGRESQL.replace("+psycopg", "").replace("/test", f"/{name}")
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()

@@ -16,12 +16,16 @@ from evaluation.loading.prompts import plain
 from infra.errors import InputError, SetupError, TryAgainError
 from infra.processes import ProcessManager
 from infra.settings import Settings
+from models.answering.chat import Chat, ClientTool, Talk
+from models.answering.fake import SPEC as SPEC_OF_ANSWERS
+from models.answering.fake import fake_pipeline
+from models.answering.pipeline import ChatSpec
 from models.serving.control import drain, load_adapter, requests_in_engine, served_models, unload_adapter
 from models.serving.engine import OpenAIEngine
 from models.serving.engine_options import SpeculationSpec
 from models.serving.local import local_process
 from models.serving.vllm import EngineSpec, vllm_build, vllm_process
-from models.types import Message, Sampling
+from models.types import Answer, Message, Sampling
 
 ASK = [Message(role="system", content="Answer."), Message(role="user", content="Which river feeds the reservoir?")]
 SPEC = EngineSpec(max_model_len=1024, kv_cache_gib=0.0625, max_num_seqs=8, drain_s=20)
@@ -94,6 +98,34 @@ async def test_unknown_model_and_too_long_prompt_are_the_callers_fault(engine: O
     with pytest.raises(InputError, match="1024"):
         await engine.complete("base", [Message(role="user", content="x" * 2000)], Sampling(4))
     assert await engine.ready()
+
+
+async def test_a_call_of_a_tool_is_held_to_its_schema(engine: OpenAIEngine, kind: str) -> None:
+    """The model is random: all that makes a call of what it writes is the constraint."""
+    schema = {
+        "type": "object",
+        "properties": {"meter": {"enum": ["gas", "water"]}, "urgent": {"type": "boolean"}},
+        "required": ["meter", "urgent"],
+        "additionalProperties": False,
+    }
+    talk = Talk(
+        (Message(role="user", content="Read it"),),
+        "Read it",
+        tools=(ClientTool("read", "Reads", schema),),
+        must_call=True,
+    )
+    pipeline = fake_pipeline(
+        engine, [], spec=SPEC_OF_ANSWERS.model_copy(update={"chat": ChatSpec(max_tokens=200, max_chars=100)})
+    )
+    pipeline.model = "base"
+    stream = Chat(pipeline).stream(talk)
+    if kind == "transformers":
+        with pytest.raises(InputError, match="cannot constrain"):
+            await anext(stream)
+        return
+    (call,) = [event for event in [event async for event in stream] if isinstance(event, Answer)][-1].tools
+    assert (call.name, call.outcome, set(call.arguments)) == ("read", "returned", {"meter", "urgent"})
+    assert call.arguments["meter"] in ("gas", "water")
 
 
 async def test_adapters_come_and_go_while_serving(

@@ -5,36 +5,17 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import text
 
 from infra.database import open_database
 from infra.errors import InputError, PolicyError, SetupError
 from infra.records import Records, Trace, key_digest, rollout_id
 
-POSTGRESQL = "postgresql+psycopg://postgres@127.0.0.1:5432/test"
 A, B, C = "a" * 64, "b" * 64, "c" * 64
-
-
-@pytest.fixture(scope="module")
-def postgresql_url() -> Iterator[str]:
-    """An own database on the local server, dropped afterwards."""
-    name = f"sluice_{uuid.uuid4().hex}"
-    admin = create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 3})
-    try:
-        with admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-    except OperationalError as error:
-        pytest.skip(f"no PostgreSQL at {POSTGRESQL}: {str(error.orig).splitlines()[0]}")
-    yield POSTGRESQL.replace("+psycopg", "").replace("/test", f"/{name}")
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -64,9 +64,38 @@ def made(summary: DifficultySummary) -> set[str]:
     return {name for name, row in summary.stages.items() if row.status == "done"}
 
 
-def test_both_models_are_asked_and_what_routing_is_worth_is_known(asked: Project, mlflow_address: str) -> None:
+def test_what_is_learnt_of_two_models_is_known_and_routes_only_what_it_was_learnt_of(
+    asked: Project, mlflow_address: str
+) -> None:
+    """One long test: what is learnt takes minutes."""
+    asked.set("quantization", precisions=[])
+    asked.set("routing", use=True)
+    with pytest.raises(InputError, match=r"no classifier is kept for small model .* run `sluice run difficulty` first"):
+        evaluate()
+    is_learnt(asked, mlflow_address)
+    with pytest.raises(InputError, match="says always the large model"):
+        evaluate()
+    allow(asked, 0.0)
+    evaluate()
+    engines = {
+        row.answer.engine.partition(":")[0]
+        for path in (asked.home / "store" / "observations").glob("*/files/observations.jsonl")
+        for row in read_lines(path, Observation)
+        if {span.attributes.get("to") for span in row.answer.spans} > {None}
+    }
+    assert engines == {"small"}, "the gate's cases were asked as production will be"
+    asked.set("guards", max_answer_chars=599)  # another release
+    with pytest.raises(InputError, match="no classifier is kept"):
+        evaluate()
+    asked.set("difficulty", learn=["validation", "gate"])
+    with pytest.raises(InputError, match="must name validation and not gate, which proves what was learnt"):
+        difficulty()
+
+
+def is_learnt(asked: Project, mlflow_address: str) -> None:
+    """Both models are asked, and what routing is worth is known."""
     found = difficulty()
-    assert {"take-small", "ask-small", "ask-large", "learn-difficulty", "measure-routing"} <= made(found)
+    assert {"ask-small", "ask-large", "learn-difficulty", "measure-routing"} <= made(found)
     assert (found.stages["ask-small"].total, found.stages["ask-large"].total) == (12, 12)
     assert (found.stages["learn-difficulty"].total, found.stages["measure-routing"].total) == (8, 10)
     assert found.routing == "always large", "six questions prove nothing"
@@ -86,10 +115,6 @@ def test_both_models_are_asked_and_what_routing_is_worth_is_known(asked: Project
     assert {item.path for item in client.list_artifacts(stage.info.run_id)} >= {"cost-quality.svg", "reliability.svg"}
     assert made(difficulty()) == set()
 
-    asked.set("difficulty", learn=["validation", "gate"])
-    with pytest.raises(InputError, match="must name validation and not gate, which proves what was learnt"):
-        difficulty()
-
 
 def allow(project: Project, threshold: float) -> None:
     """Let the kept report say that questions from `threshold` on may go to the small model."""
@@ -102,25 +127,3 @@ def allow(project: Project, threshold: float) -> None:
         text = report.model_copy(update={"threshold": threshold}).model_dump_json()
         write_atomic(draft.folder / "routing.json", text)
     write_atomic(path, learnt.model_copy(update={"report": draft.stored().digest}).model_dump_json())
-
-
-def test_a_candidate_routes_only_by_what_was_learnt_of_its_own_pair(asked: Project) -> None:
-    asked.set("routing", use=True)
-    asked.set("quantization", precisions=[])
-    with pytest.raises(InputError, match=r"no classifier is kept for small model .* run `sluice run difficulty` first"):
-        evaluate()
-    difficulty()
-    with pytest.raises(InputError, match="says always the large model"):
-        evaluate()
-    allow(asked, 0.0)
-    evaluate()
-    engines = {
-        row.answer.engine.partition(":")[0]
-        for path in (asked.home / "store" / "observations").glob("*/files/observations.jsonl")
-        for row in read_lines(path, Observation)
-        if {span.attributes.get("to") for span in row.answer.spans} > {None}
-    }
-    assert engines == {"small"}, "the gate's cases were asked as production will be"
-    asked.set("guards", max_answer_chars=599)  # another release
-    with pytest.raises(InputError, match="no classifier is kept"):
-        evaluate()
