@@ -72,8 +72,6 @@ class GatewaySpec(Spec):
     """When the token use of a key is reported as unlike its past; None: never."""
     http: HttpSpec = HttpSpec()
     """What a connection may do."""
-    gather_ms: float = Field(0, ge=0, le=1000)
-    """How long the text of an engine is gathered, once its first has left: streams are read that much less often."""
     stop_notice_s: float = Field(0, ge=0, le=600)
     """How long a gateway that is told to stop still answers that it is not ready, for load balancers to see it."""
     breaker: BreakerSpec | None = None

@@ -55,22 +55,14 @@ def parse_event(data: bytes, where: str, engine: str = "") -> Piece:
 class OpenAIEngine(Engine):
     """Engine adapter over one pool of connections. `base_url` is the server's root, without `/v1`.
 
-    What it writes says that it comes from `pool:model`. Behind its first text a stream is read every `gather_s` seconds
-    and when it ends: every read takes time of the core that the engine may share.
+    What it writes says that it comes from `pool:model`.
 
     Errors: TryAgainError when the server is unreachable, slow, overloaded or fails; InputError when it says that the
     request is wrong (unknown model, prompt too long).
     """
 
     def __init__(
-        self,
-        base_url: str,
-        timeout_s: float,
-        api_key: str = "",
-        *,
-        connections: int = 256,
-        pool: str = "main",
-        gather_s: float = 0.0,
+        self, base_url: str, timeout_s: float, api_key: str = "", *, connections: int = 256, pool: str = "main"
     ) -> None:
         """Raises: InputError for an address that is none, or a key of several lines."""
         parts = urlsplit(base_url)
@@ -81,7 +73,6 @@ class OpenAIEngine(Engine):
         self.base_url = base_url.rstrip("/")
         self.timeout_s = timeout_s
         self.pool = pool
-        self.gather_s = gather_s
         self._headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -90,16 +81,27 @@ class OpenAIEngine(Engine):
 
     async def pieces(self, model: str, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece]:
         """See Engine. The server may be silent for at most `timeout_s` at a time."""
-        name, rest, done, begun = f"{self.pool}:{model}", b"", False, False
+        request: dict[str, Any] = {
+            **sampling.options,
+            "model": model,
+            "messages": [message.model_dump() for message in messages],
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if sampling.schema is not None:
+            named = {"name": "answer", "schema": sampling.schema}
+            request["response_format"] = {"type": "json_schema", "json_schema": named}
+        name, rest, done = f"{self.pool}:{model}", b"", False
         try:
-            async with await self._asked(_request(model, messages, sampling)) as response:
+            async with await self._asked(orjson.dumps(request)) as response:
                 if response.status >= 400:
                     raise_for_status(response.status, await response.content.read(MAX_ERROR_BODY), self.base_url)
                 async for data in response.content.iter_any():
                     *lines, rest = (rest + data).split(b"\n")
                     events = [line[5:].strip() for line in lines if line.startswith(b"data:")]
                     for piece in self._parsed(events, name):
-                        begun = begun or bool(piece.text)
                         yield piece
                     if DONE in events:
                         done = True
@@ -108,8 +110,6 @@ class OpenAIEngine(Engine):
                         break
                     if len(rest) > MAX_LINE:
                         raise TryAgainError(f"{self.base_url}: broken stream: an event without end")
-                    if begun and self.gather_s:
-                        await _ended(response, self.gather_s)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._translated(error) from error
         if not done:
@@ -205,34 +205,9 @@ class OpenAIEngine(Engine):
             self._opened = None
 
 
-def _request(model: str, messages: Sequence[Message], sampling: Sampling) -> bytes:
-    request: dict[str, Any] = {
-        **sampling.options,
-        "model": model,
-        "messages": [message.model_dump() for message in messages],
-        "max_tokens": sampling.max_tokens,
-        "temperature": sampling.temperature,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    if sampling.schema is not None:
-        named = {"name": "answer", "schema": sampling.schema}
-        request["response_format"] = {"type": "json_schema", "json_schema": named}
-    return orjson.dumps(request)
-
-
 async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
     if context.trace_request_ctx is not None:  # a question about health is asked without one
         context.trace_request_ctx.reused = True
-
-
-async def _ended(response: aiohttp.ClientResponse, within_s: float) -> None:
-    """Return when all of a response has come, or when the time is over."""
-    try:
-        async with asyncio.timeout(within_s):
-            await response.content.wait_eof()
-    except TimeoutError:
-        return
 
 
 async def _drained(response: aiohttp.ClientResponse) -> None:

@@ -40,7 +40,7 @@ from models.serving.pages import add_pages
 from models.serving.protocol import limited
 from models.serving.redis_ledger import RedisLedger, SteadyLedger
 from models.serving.response_headers import ResponseHeaders
-from models.serving.routes import Engines, over_http
+from models.serving.routes import Engines
 from models.serving.runtime import ReleaseBuilder, Runtime
 from models.serving.writer import Redact
 
@@ -202,10 +202,7 @@ def serve(host: str, port: int) -> None:
     prices = policy().section("cost", CostSpec).tokens if "cost" in policy().sections else TokenPrices()
     redis_url = settings().redis_url.get_secret_value()
     spool = _spool(spec, port)
-    gathering = over_http(spec.gather_ms / 1000)
-    engines = Engines(
-        gathering, spec=spec.breaker, hosted=spec.hosted, key=settings().hosted_api_key.get_secret_value()
-    )
+    engines = Engines(spec=spec.breaker, hosted=spec.hosted, key=settings().hosted_api_key.get_secret_value())
     app = create_app(
         records,
         Runtime(_build(records, engines)),

@@ -37,13 +37,9 @@ OpenEngine = Callable[[str, float, str, str], Engine]
 """(server root, timeout in seconds, pool, key) → engine."""
 
 
-def over_http(gather_s: float = 0.0) -> OpenEngine:
-    """Opens the clients of engines over HTTP."""
-
-    def open_engine(base_url: str, timeout_s: float, pool: str, key: str) -> Engine:
-        return OpenAIEngine(base_url, timeout_s, key, pool=pool, gather_s=gather_s)
-
-    return open_engine
+def open_engine(base_url: str, timeout_s: float, pool: str, key: str) -> Engine:
+    """The client of an engine over HTTP."""
+    return OpenAIEngine(base_url, timeout_s, key, pool=pool)
 
 
 def places_of(placement: Placement) -> list[Place]:
@@ -58,12 +54,12 @@ class Engines(Collector):
 
     def __init__(
         self,
-        open_one: OpenEngine | None = None,
+        open_one: OpenEngine = open_engine,
         spec: BreakerSpec | None = None,
         hosted: HostedSpec | None = None,
         key: str = "",
     ) -> None:
-        self._open = open_one or over_http()
+        self._open = open_one
         self._spec = spec or NEVER
         self._hosted = hosted
         self._key = key

@@ -281,8 +281,6 @@ class Stream:
         self.scripts = list(scripts)
         self.connections = 0
         self.left = asyncio.Event()
-        self.go_on = asyncio.Semaphore(0)
-        """Released once for every pause of a script."""
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -292,11 +290,7 @@ class Stream:
                 length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
                 await reader.readexactly(int(length.split(b":")[1]))
                 script = self.scripts.pop(0)
-                first, *parts = script.removesuffix(CLOSE).split(PAUSE)
-                writer.write(first)
-                for part in parts:
-                    await self.go_on.acquire()
-                    writer.write(part)
+                writer.write(script.removesuffix(CLOSE))
                 if script.endswith(CLOSE):
                     break
             else:
@@ -308,7 +302,7 @@ class Stream:
             writer.close()
 
 
-CLOSE, PAUSE = b"<close>", b"<pause>"
+CLOSE = b"<close>"
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
 
@@ -318,13 +312,10 @@ def chunked(*parts: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def streaming(
-    *scripts: bytes, timeout_s: float = 5, gather_s: float = 0
-) -> AsyncIterator[tuple[Stream, OpenAIEngine]]:
+async def streaming(*scripts: bytes, timeout_s: float = 5) -> AsyncIterator[tuple[Stream, OpenAIEngine]]:
     stream = Stream(*scripts)
     server = await asyncio.start_server(stream, "127.0.0.1", 0)
-    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    engine = OpenAIEngine(address, timeout_s, pool="short", gather_s=gather_s)
+    engine = OpenAIEngine(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout_s, pool="short")
     try:
         yield stream, engine
     finally:
@@ -362,21 +353,6 @@ async def test_stream_that_is_closed_early_ends_the_work_of_the_server() -> None
         async with aclosing(engine.pieces("m", ASK, Sampling(5))) as pieces:
             assert (await anext(pieces)).text == "12 "
         await asyncio.wait_for(stream.left.wait(), 5)
-
-
-async def test_behind_its_first_text_a_stream_is_gathered_until_it_ends() -> None:
-    script = HEAD + chunked(text("12 ")) + PAUSE + chunked(text("m")) + PAUSE + chunked(text(" [1]")) + PAUSE
-    script += chunked(b"data: [DONE]\n\n") + END
-    async with (
-        asyncio.timeout(20),
-        streaming(script, gather_s=60) as (stream, engine),
-        aclosing(engine.pieces("m", ASK, Sampling(5))) as pieces,
-    ):
-        first = await anext(pieces)
-        for _ in range(3):
-            stream.go_on.release()
-        rest = [piece.text async for piece in pieces]
-    assert (first.text, rest) == ("12 ", ["m [1]"])
 
 
 async def test_stream_without_an_end_after_its_last_event_is_an_answer() -> None:

@@ -18,7 +18,7 @@ from models.answering.pipeline import AnswerSpec, Pipeline
 from models.prompts import DEFAULT
 from models.serving.answerer import GatewaySpec
 from models.serving.gateway import create_app, listen, run_app, settle
-from models.serving.routes import Engines, over_http, places_of
+from models.serving.routes import Engines, places_of
 from models.serving.runtime import Runtime
 
 RELEASE = "b" * 64
@@ -39,7 +39,7 @@ def serve(port: int, upstream: str, model: str, home: Path) -> None:
     records.place(RELEASE, upstream, model)
     records.promote(RELEASE, None)
 
-    engines = Engines(over_http(spec.gather_ms / 1000), spec=spec.breaker)
+    engines = Engines(spec=spec.breaker)
 
     def build(release: str, placement: Placement) -> Pipeline:
         return Pipeline(
