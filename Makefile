@@ -45,7 +45,7 @@ run: setup ## The whole lifecycle on the sample project, to a promoted release
 	@.venv/bin/sluice run nightly
 
 test: setup lint ## Lint, types, import contracts and every test, two files at a time
-	@.venv/bin/python -m pytest tests -n 2 --dist loadfile --durations 20
+	@.venv/bin/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder --durations 20
 
 lint: $(MAIN) ## ruff, mypy (strict) and the import contracts
 	@.venv/bin/ruff format --check .
