@@ -21,8 +21,6 @@ from models.answering.trail import Trail
 from models.answering.writing import broken, checked, finish_reason, guarded
 from models.types import Answer, Message, Sampling, ToolCall
 
-NO_CALL = "none"
-"""What the model names when no tool fits."""
 ORDERS = frozenset({"injection", "jailbreak", "classifier"})
 """Input guards that find orders to the model."""
 

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -87,11 +88,7 @@ class Headed:
     waits, and send a key under which the same request is answered once, however often it is sent.
     """
 
-    def __init__(self, request: Request, wishes: WishHeaders) -> None:
-        caller, service, usage = request.state.caller, request.app.state.answerer, request.state.usage
-        assert isinstance(caller, ApiKey), "the entrance lets nobody in without a key"
-        assert isinstance(service, Answerer)
-        assert isinstance(usage, Usage), "the entrance counts every request"
+    def __init__(self, caller: ApiKey, service: Answerer, usage: Usage, wishes: WishHeaders) -> None:
         if wishes.x_sluice_release or wishes.x_sluice_request_key:
             _only_operators(caller)
         if wishes.x_sluice_request_key and wishes.idempotency_key:
@@ -136,9 +133,15 @@ class Headed:
         )
 
 
+async def _headed(request: Request, wishes: WishHeaders) -> Headed:
+    usage = request.state.usage
+    assert isinstance(usage, Usage), "the entrance counts every request"
+    return Headed(await _caller(request), await _answerer(request), usage, wishes)
+
+
 async def _chat(body: ChatRequest, request: Request, wishes: Wishes) -> Response:
     """POST /v1/chat/completions: an answer in OpenAI's form, streamed or not."""
-    headed = Headed(request, wishes)
+    headed = await _headed(request, wishes)
     if not body.question.strip():
         raise ApiError(422, "no_question", "The last user message is the question; there is none.", param="messages")
     release, talk = "", None
@@ -208,7 +211,7 @@ async def _lines(first: Begun | str | Outcome, events: Events, wire: Stream) -> 
 
 async def _embeddings(body: EmbeddingRequest, request: Request, wishes: Wishes) -> Response:
     """POST /v1/embeddings: vectors by the encoder of the live release, canary or not, so that they stay comparable."""
-    headed = Headed(request, wishes)
+    headed = await _headed(request, wishes)
     release = ""
     if body.model != MODEL:
         release = await _named_release(headed, body.model, f"The model is called {MODEL!r}.")
@@ -221,7 +224,7 @@ async def _embeddings(body: EmbeddingRequest, request: Request, wishes: Wishes) 
 
 async def _answers(body: AnswerRequest, request: Request, wishes: Wishes) -> Response:
     """POST /v1/answers: a grounded answer with its sources."""
-    headed = Headed(request, wishes)
+    headed = await _headed(request, wishes)
     ask = headed.ask(body.question, body, session=body.session, stream=body.stream)
     if body.stream:
         return await _streamed(request, headed.service.stream(ask), lambda _: AnswerStream())
@@ -344,23 +347,12 @@ def handle_errors(app: FastAPI, service: Answerer) -> None:
 
 def add_routes(app: FastAPI) -> None:
     """Every path of the gateway. `app.state.answerer` is the service behind them."""
-    questions: list[tuple[str, Callable[..., Any], Replies]] = [
-        ("/v1/chat/completions", _chat, replies(ChatBody, stream=CHAT_EVENTS, named=True)),
-        ("/v1/answers", _answers, replies(AnswerBody, stream=ANSWER_EVENTS, named=True)),
-        ("/v1/embeddings", _embeddings, replies(EmbeddingBody, named=True)),
-    ]
-    for path, endpoint, answers in questions:
-        named = app.router.generate_unique_id_function
-        app.router.routes.append(
-            QuestionRoute(
-                path,
-                endpoint,
-                methods=["POST"],
-                response_model=None,
-                responses=answers,
-                generate_unique_id_function=named,
-            )
-        )
+    question = partial(
+        app.router.add_api_route, methods=["POST"], response_model=None, route_class_override=QuestionRoute
+    )
+    question("/v1/chat/completions", _chat, responses=replies(ChatBody, stream=CHAT_EVENTS, named=True))
+    question("/v1/answers", _answers, responses=replies(AnswerBody, stream=ANSWER_EVENTS, named=True))
+    question("/v1/embeddings", _embeddings, responses=replies(EmbeddingBody, named=True))
     app.add_api_route("/v1/models", _models, methods=["GET"], response_model=None, responses=replies(ModelsBody))
     app.add_api_route("/v1/feedback", _feedback, methods=["POST"], response_model=None, responses=replies(FeedbackBody))
     app.add_api_route(

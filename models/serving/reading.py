@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 class WishHeaders(BaseModel):
     """What the headers of a question may ask for."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, alias_generator=lambda field: field.replace("_", "-"))
 
     x_sluice_release: str = Field("", pattern="^[0-9a-f]{64}$|^$")
     x_sluice_request_key: str = Field("", max_length=128)
@@ -22,7 +22,7 @@ class WishHeaders(BaseModel):
 
 Wishes = Annotated[WishHeaders, Header()]
 NO_WISHES = WishHeaders()
-NAMES = {name.replace("_", "-").encode(): name for name in WishHeaders.model_fields}
+NAMES = {str(field.alias).encode() for field in WishHeaders.model_fields.values()}
 
 
 class QuestionRoute(APIRoute):
@@ -54,7 +54,7 @@ async def read_body(request: Request, model: type[BaseModel]) -> BaseModel:
 
 def read_wishes(request: Request) -> WishHeaders:
     """What the headers ask for; of a header that is sent twice the last."""
-    sent = {NAMES[name]: value.decode("latin-1") for name, value in request.scope["headers"] if name in NAMES}
+    sent = {name.decode(): value.decode("latin-1") for name, value in request.scope["headers"] if name in NAMES}
     try:
         return WishHeaders.model_validate(sent) if sent else NO_WISHES
     except ValidationError as error:
@@ -62,14 +62,10 @@ def read_wishes(request: Request) -> WishHeaders:
 
 
 def _is_json(content_type: str) -> bool:
-    if content_type == "application/json":
-        return True
     kind = content_type.partition(";")[0].strip().lower()
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 def _refused(error: ValidationError, place: str) -> RequestValidationError:
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    if place == "header":
-        return RequestValidationError([{**one, "loc": (place, str(one["loc"][0]).replace("_", "-"))} for one in found])
     return RequestValidationError([{**one, "loc": (place, *one["loc"])} for one in found])

@@ -102,7 +102,7 @@ STEMS = _stems()
 
 
 def is_clean(text: str) -> bool:
-    """Whether no pattern can be in a text, told in an eighth of their time; False where that is not sure."""
+    """Whether no pattern can be in a text, told in a sixth of their time; False where that is not sure."""
     small = text.lower()
     if not text.isascii() or not UNSURE.isdisjoint(text) or _OPENED.search(small):
         return False
