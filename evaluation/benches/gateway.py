@@ -16,7 +16,8 @@ def run(settings: Settings) -> list[BenchRow]:
         PROGRESS.info("our gateway is up")
         peers = [made.start_litellm(), made.start_mlflow()]
         PROGRESS.info("the peers are up")
-        rows = latency_rows(direct, ours, peers) + rate_rows(ours, peers)
+        pids = [made.pid(name) for name in ("ours", "litellm", "mlflow")]
+        rows = latency_rows(direct, ours, peers, pids) + rate_rows(ours, peers, pids)
         for name in ("litellm", "mlflow"):
             made.manager.stop(name)
         rows.append(memory_row(ours, made.pid("ours")))

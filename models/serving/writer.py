@@ -106,8 +106,8 @@ class TraceWriter:
         """Of the two, between the threads."""
         self._wanted: set[str] = set()
         """Those of the waiting that somebody waits for."""
-        self._is_wanted = threading.Event()
-        self._is_awaited = threading.Event()
+        self._hurry_to_spool = threading.Event()
+        self._hurry_to_store = threading.Event()
         self._spooled = threading.Semaphore(0)
         self._all_spooled = threading.Event()
         self._stopping = threading.Event()
@@ -154,15 +154,15 @@ class TraceWriter:
             self._wanted.add(trace_id)
             if trace_id not in self._waiting:  # it was stored in between
                 self._wanted.discard(trace_id)
-            self._is_awaited.set()
-            self._is_wanted.set()
+            self._hurry_to_spool.set()
+            self._hurry_to_store.set()
         return future
 
     def close(self) -> None:
         """Make safe what is left, then end. While the database is away one last attempt is made."""
         self._stopping.set()
-        self._is_awaited.set()
-        self._is_wanted.set()
+        self._hurry_to_spool.set()
+        self._hurry_to_store.set()
         self._queue.put(None)
         for thread in self._threads:
             thread.join()
@@ -176,8 +176,8 @@ class TraceWriter:
             batch = [self._queue.get()]
             self._in_hand = 1
             if batch[0] is not None and not self._stopping.is_set():
-                self._is_awaited.wait(LINGER_S)
-                self._is_awaited.clear()
+                self._hurry_to_spool.wait(LINGER_S)
+                self._hurry_to_spool.clear()
             while len(batch) < BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             ended = None in batch
@@ -245,8 +245,8 @@ class TraceWriter:
     def _linger(self) -> None:
         """Let traces come together, unless somebody waits for one."""
         if not self._wanted and not self._stopping.is_set():
-            self._is_wanted.wait(STORE_LINGER_S)
-            self._is_wanted.clear()
+            self._hurry_to_store.wait(STORE_LINGER_S)
+            self._hurry_to_store.clear()
 
     def _store(self, lines: Sequence[bytes]) -> bool:
         """Move lines into the records; False when the database is away and they must come again."""

@@ -1,12 +1,15 @@
 """The gateway bench: arithmetic of its rows, its upstream under the load client, and what its load counts."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from threading import Thread
 
 import pytest
 
 from evaluation.benches.gatewaying.driving import Told, best_level, body, closed_load, open_load
+from evaluation.benches.gatewaying.measuring import cpu_s, until_idle
 from evaluation.benches.gatewaying.peers import Target, free_port
 from evaluation.benches.gatewaying.rows import added_rows, engine_row, peer_rows, rate_row
 from evaluation.benches.gatewaying.upstream import Connection
@@ -88,3 +91,11 @@ def test_the_load_asks_half_as_streams_and_counts_every_answer(upstream: Target)
     assert (len(steady.latencies_ms), steady.errors) == (40, ())
     gone = closed_load(Target("gone", "http://127.0.0.1:9", "instant"), 2, 3)
     assert len(gone.errors) == 3
+
+
+def test_nobody_begins_before_the_others_are_idle() -> None:
+    work = "import sys, time\nwhile time.process_time() < 2: pass\nsys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", work], stdin=subprocess.PIPE, start_new_session=True) as process:
+        until_idle([process.pid])
+        assert cpu_s([process.pid]) >= 1.9
+        process.kill()

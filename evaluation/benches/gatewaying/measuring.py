@@ -3,6 +3,7 @@
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,8 @@ RATE_PER_S = 100.0
 ROUNDS, ROUND_S = 3, 4.0
 WARM_UP = 300
 GROWN_OVER, GROWN_AFTER, GROWN_AT_ONCE = 50_000, 10_000, 8
+IDLE_TRIES, IDLE_LOOK_S, IDLE_SHARE = 60, 1.0, 0.1
+"""How often and for how long it is looked whether the gateways are idle; the share of a core that idle ones take."""
 ENGINE_ROUNDS = 6
 ENGINE_LOAD = LoadSpec(requests=128, warmup=0, concurrency=32, max_tokens=32, timeout_s=300)
 SUSTAINED = 0.8
@@ -53,15 +56,36 @@ def field(settings: Settings) -> Iterator[Field]:
             os.sched_setaffinity(0, before)
 
 
-def latency_rows(direct: Target, ours: Target, peers: Sequence[Target]) -> list[BenchRow]:
-    """Rounds at one rate; who begins moves on, so that a machine that speeds up or slows down favours nobody."""
+def until_idle(pids: Sequence[int]) -> None:
+    """Return when these processes hardly use their core: a gateway that was overrun goes on behind its last answer."""
+    for _ in range(IDLE_TRIES):
+        before = cpu_s(pids)
+        time.sleep(IDLE_LOOK_S)
+        if cpu_s(pids) - before < IDLE_SHARE * IDLE_LOOK_S:
+            return
+    PROGRESS.info("a gateway is not idle after %.0f s; what follows shares its core", IDLE_TRIES * IDLE_LOOK_S)
+
+
+def cpu_s(pids: Sequence[int]) -> float:
+    """Seconds of processor time that processes and those they started have taken."""
+    return sum(sum(member.cpu_times()[:2]) for pid in pids for member in family(pid))
+
+
+def latency_rows(direct: Target, ours: Target, peers: Sequence[Target], pids: Sequence[int]) -> list[BenchRow]:
+    """Rounds at one rate; who begins moves on, so that a machine that speeds up or slows down favours nobody.
+
+    Nobody begins before the gateways, processes `pids`, are idle.
+    """
     targets = [direct, ours, *peers]
     for target in targets:
         closed_load(target, 4, WARM_UP)
     rounds: list[dict[str, Told]] = []
     for number in range(ROUNDS):
         turn = [*targets[number % len(targets) :], *targets[: number % len(targets)]]
-        found = {one.name: open_load(one, RATE_PER_S, ROUND_S, first=10_000 * (number + 1)) for one in turn}
+        found = {}
+        for one in turn:
+            until_idle(pids)
+            found[one.name] = open_load(one, RATE_PER_S, ROUND_S, first=10_000 * (number + 1))
         rounds.append(found)
         PROGRESS.info(
             "round %d: %s",
@@ -71,10 +95,13 @@ def latency_rows(direct: Target, ours: Target, peers: Sequence[Target]) -> list[
     return added_rows(rounds) + [row for peer in peers for row in peer_rows(rounds, peer.name)]
 
 
-def rate_rows(ours: Target, peers: Sequence[Target]) -> list[BenchRow]:
-    """The largest rates, ours first."""
-    best = largest_rate(ours, 100_000, PROGRESS.info)
-    return [rate_row(peer.name, best, largest_rate(peer, 100_000, PROGRESS.info)) for peer in peers]
+def rate_rows(ours: Target, peers: Sequence[Target], pids: Sequence[int]) -> list[BenchRow]:
+    """The largest rates, ours first; each is searched while the gateways, processes `pids`, do nothing else."""
+    rates = []
+    for target in (ours, *peers):
+        until_idle(pids)
+        rates.append(largest_rate(target, 100_000, PROGRESS.info))
+    return [rate_row(peer.name, rates[0], rate) for peer, rate in zip(peers, rates[1:], strict=True)]
 
 
 def memory_row(ours: Target, pid: int) -> BenchRow:
@@ -92,8 +119,12 @@ def memory_row(ours: Target, pid: int) -> BenchRow:
 
 def resident_mib(pid: int) -> float:
     """Resident memory of a process and of those it started."""
-    members = group_members(pid, psutil.Process(pid).create_time())
-    return sum(resident_bytes(member) for member in members) / 2**20
+    return sum(resident_bytes(member) for member in family(pid)) / 2**20
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and those it started."""
+    return group_members(pid, psutil.Process(pid).create_time())
 
 
 def engine_rows(settings: Settings, made: Field) -> list[BenchRow]:
