@@ -30,23 +30,16 @@ async def guarded(
     engine could not tell, because it was stopped, are counted here. Raises: TryAgainError when the engine takes longer
     than `timeout_s`, the time in which nobody waited for it left out; what the engine raises.
     """
-    before, taken, first = spent.prompt, 0.0, 0.0
-    loop = asyncio.get_running_loop()
+    before, first = spent.prompt, 0.0
+    waited = _Waited()
     with trail.step("generate") as note:
         try:
             async with asyncio.timeout(None) as limit:
-                while True:
-                    begin = loop.time()
-                    limit.reschedule(begin + timeout_s - taken)
-                    piece = await anext(pieces, None)
-                    limit.reschedule(None)  # nothing that our consumer does is counted
-                    taken += loop.time() - begin
-                    if piece is None:
-                        break
+                while (piece := await waited.next(pieces, limit, timeout_s)) is not None:
                     if piece.finish_reason or piece.prompt_tokens:
                         spent.add(piece)
                     if piece.text:
-                        first = first or taken
+                        first = first or waited.seconds
                         if text := guard.push(piece.text):
                             yield text
                         if guard.blocked:
@@ -63,9 +56,25 @@ async def guarded(
                 engine=spent.engine,
                 prompt_tokens=spent.prompt - before,
                 completion_tokens=spent.completion,
-                first_token_s=first or taken,
+                first_token_s=first or waited.seconds,
                 finish_reason=spent.finish,
             )
+
+
+class _Waited:
+    """How long an engine was waited for: what is done with a piece, by whomever, is not counted."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    async def next(self, pieces: AsyncGenerator[Piece], limit: asyncio.Timeout, timeout_s: float) -> Piece | None:
+        """The next piece, None at the end; `limit` runs out when `timeout_s` were waited in all."""
+        begin = asyncio.get_running_loop().time()
+        limit.reschedule(begin + timeout_s - self.seconds)
+        piece = await anext(pieces, None)
+        limit.reschedule(None)
+        self.seconds += asyncio.get_running_loop().time() - begin
+        return piece
 
 
 def checked(guard: StreamGuard, trail: Trail) -> Verdict:
