@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import yaml
 
 from infra.ports import port_is_free
 from infra.settings import ROOT
+from tests.e2e.forking import ENDED
 
 DOCUMENTS = {
     "train": ("tariffs/household-standard-2026.md", "supply/hydrants.md"),
@@ -83,19 +85,39 @@ class Project:
         lines = done.stdout.strip().splitlines()
         return json.loads(lines[-1]) if lines else {"error": done.stderr}
 
-    def kill_at(self, wanted: str, *arguments: str) -> list[str]:
-        """Run a command and kill -9 it at the first output line that holds `wanted`; the lines up to it."""
-        lines: list[str] = []
+    @contextmanager
+    def forking(self) -> Iterator["Forking"]:
+        """A process that forks itself for each command of this project."""
+        command = [sys.executable, "-m", "tests.e2e.forking"]
         with subprocess.Popen(
-            self.command(*arguments), env=self.environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
+            command, env=self.environment, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                lines.append(line)
-                if wanted in line:
-                    process.kill()
-                    break
-        return lines
+            yield Forking(process)
+            assert process.stdin is not None
+            process.stdin.close()
+
+
+class Forking:
+    """Commands of one project that begin with everything imported (tests/e2e/forking.py)."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def kill_at(self, wanted: str, *arguments: str) -> list[str]:
+        """Run a command and kill -9 it at the first output line that holds `wanted`; the lines up to its end."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(arguments) + "\n")
+        self._process.stdin.flush()
+        lines: list[str] = []
+        number = int(self._process.stdout.readline())
+        for line in self._process.stdout:
+            if line.rstrip() == ENDED:
+                return lines
+            if wanted in line and not any(wanted in before for before in lines):
+                os.kill(number, signal.SIGKILL)
+            lines.append(line)
+        raise AssertionError(f"the process that forks has ended:\n{''.join(lines)}")
 
 
 def _small_cases(source: Path, target: Path, documents: set[str], most: int) -> None:

@@ -77,10 +77,10 @@ def test_a_night_killed_at_every_boundary_ends_with_the_same_release(
     rows = cast(dict[str, dict[str, object]], reference["stages"])
     stages = [stage for stage, row in rows.items() if row["status"] == "done"]
     finished: Counter[str] = Counter()
-    with running(make_project(tmp_path)) as project:
+    with running(make_project(tmp_path)) as project, project.forking() as forking:
         moments = [[f"{stage} …"] * (stage in INSIDE) + [f"{stage}: done"] for stage in stages]
         for wanted in [moment for pair in moments for moment in pair]:
-            for line in project.kill_at(wanted, "run", "nightly"):
+            for line in forking.kill_at(wanted, "run", "nightly"):
                 finished.update(stage for stage in stages if f"  {stage}: done" in line)
         last = project.run("run", "nightly")
     assert last["release"] == reference["release"]
