@@ -53,7 +53,7 @@ def test_rates_and_the_engines_tokens() -> None:
     assert rate_row("MLflow gateway", 300, 60).model_dump(include={"name", "ratio"}) == {
         "name": "rps_vs_mlflow", "ratio": 5,
     }  # fmt: skip
-    row = engine_row([(99, 100), (90, 100), (110, 110)])
+    row = engine_row("engine_ratio", [(99, 100), (90, 100), (110, 110)])
     assert (row.name, row.ratio, row.low, row.high) == ("engine_ratio", 0.99, 0.9, 1.0)
     tried = [Tried(level=level, is_within=level < 100, why="") for level in (50, 100, 75)]
     assert best_level(tried, "x") == 75

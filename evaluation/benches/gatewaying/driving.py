@@ -10,7 +10,7 @@ import orjson
 
 from evaluation.benches.gatewaying.peers import Target
 from evaluation.loading.client import LoadClient, Reply
-from evaluation.loading.generator import arrivals
+from evaluation.loading.generator import arrivals, until
 from evaluation.loading.search import SearchSpec, Tried, next_level
 from infra.errors import SetupError
 
@@ -87,8 +87,7 @@ class _Driver:
         begin = time.perf_counter() + 0.05
         async with asyncio.TaskGroup() as group:
             for number, at in enumerate(arrivals(count, rate, seed=self.first)):
-                if (wait := begin + at - time.perf_counter()) > 0:
-                    await asyncio.sleep(wait)
+                await until(begin + at)
                 group.create_task(self.send(number, begin + at))
 
     async def closed(self, at_once: int, count: int) -> None:

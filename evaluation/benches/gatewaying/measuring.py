@@ -128,18 +128,30 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def engine_rows(settings: Settings, made: Field) -> list[BenchRow]:
-    """`engine_ratio` over alternating rounds on one vLLM; nothing is pinned here. Raises: SetupError without vLLM."""
+    """`engine_ratio` twice: with a core that gateway and load leave to the engine, as they leave a GPU to it; and with
+    all of them on both cores. Raises: SetupError without vLLM.
+    """
     if not vllm_build(settings):
         raise SetupError(f"{settings.engine_python}: no vLLM to measure; run make setup")
-    os.sched_setaffinity(0, {made.gateway_core, made.load_core})
+    both = {made.gateway_core, made.load_core}
+    return [
+        _engine_row(settings, made, "engine_ratio", {made.gateway_core}, {made.load_core}),
+        _engine_row(settings, made, "engine_ratio, cores shared", both, both),
+    ]
+
+
+def _engine_row(settings: Settings, made: Field, name: str, engine_cores: set[int], cores: set[int]) -> BenchRow:
+    """Alternating rounds on one vLLM on `engine_cores`, the gateway and the load on `cores`."""
     own = settings.model_copy(update={"home": made.place, "engine_kind": "vllm", "engine_url": ""})
     spec = EngineSpec(max_model_len=1024, max_num_seqs=ENGINE_LOAD.concurrency, lora=None)
     deployer = Deployer(own, LocalStore(made.place / "store"), ProcessManager(made.place), spec)
     asked = [QUESTION.format(number=number) for number in range(ENGINE_LOAD.requests)]
     prompts = plain([[Message(role="user", content=text)] for text in asked])
+    os.sched_setaffinity(0, engine_cores)  # what a process starts with
     with deployer.engine_for(STARTER_FOLDER, name="bench-gateway") as placement:
+        os.sched_setaffinity(0, cores)
         engine = Target("vLLM", placement.base_url, placement.model)
-        ours = made.start_ours("before-engine", placement.base_url, placement.model, pinned=False)
+        ours = made.start_ours(f"before-{len(engine_cores)}", placement.base_url, placement.model, pinned=False)
         pairs = []
         for number in range(ENGINE_ROUNDS + 1):
             turn = (ours, engine) if number % 2 else (engine, ours)
@@ -149,8 +161,11 @@ def engine_rows(settings: Settings, made: Field) -> list[BenchRow]:
                 tokens = f"{through.completion_tokens} and {direct.completion_tokens} tokens"
                 raise SetupError(f"bench gateway: {tokens} through the gateway and direct: not the same work")
             pairs.append((through.output_tokens_per_s, direct.output_tokens_per_s))
-    PROGRESS.info("tokens/s through the gateway and direct: %s", ", ".join(f"{a:.0f}/{b:.0f}" for a, b in pairs))
-    return [engine_row(pairs[1:])]  # the first round fills the engine's prefix cache
+        made.manager.stop(f"before-{len(engine_cores)}")
+    PROGRESS.info(
+        "%s, tokens/s through the gateway and direct: %s", name, ", ".join(f"{a:.0f}/{b:.0f}" for a, b in pairs)
+    )
+    return engine_row(name, pairs[1:])  # the first round fills the engine's prefix cache
 
 
 def _load_engine(target: Target, prompts: Sequence[LoadPrompt]) -> LoadReport:

@@ -62,11 +62,11 @@ def rate_row(peer: str, ours: float, theirs: float) -> BenchRow:
     return BenchRow(name=name, value=ours, unit="requests/s", peer=peer, peer_value=theirs, ratio=ours / theirs)
 
 
-def engine_row(pairs: Sequence[tuple[float, float]]) -> BenchRow:
+def engine_row(name: str, pairs: Sequence[tuple[float, float]]) -> BenchRow:
     """Tokens a second through the gateway by those of the engine itself, over rounds (through, direct)."""
     ratios = sorted(through / direct for through, direct in pairs)
     return BenchRow(
-        name="engine_ratio",
+        name=name,
         value=median(through for through, _ in pairs),
         unit="tokens/s",
         peer="vLLM itself",
