@@ -12,22 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.benches import BenchRow
+from evaluation.benches.retrieving.indexed import BenchIndexes
 from evaluation.intervals import mean_interval, ratio_interval
 from evaluation.retrieval import retrieval_scores
-from indexes.build import IndexSpec, build_index, load_index
-from indexes.cache import EmbeddingCache
-from indexes.chunkers.spec import ChunkSpec
-from indexes.chunkers.text import chunk_document
-from indexes.embedder import EmbedSpec, SentenceTransformerEmbedder, embed_chunks
 from indexes.hybrid import HybridRetriever, PatternName, RetrievalSpec
-from indexes.loaders.corpus import load_corpus
-from indexes.loaders.spec import CorpusSpec
-from indexes.types import Document
 from infra.errors import InputError
 from infra.processes import ProcessManager
 from infra.settings import Policy, Settings
 from infra.store import LocalStore
-from models.answering.context import TokenCount, token_counter
+from models.answering.context import token_counter
 from models.answering.patterns.choose import pattern_for
 from models.answering.patterns.lookup import Writer
 from models.answering.patterns.spec import ListwiseSpec, PatternSpec
@@ -93,9 +86,10 @@ def run(settings: Settings) -> list[BenchRow]:
     model = policy_model(policy)
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
-        shop = _Indexes(settings, policy, token_counter(model), home)
+        indexes = BenchIndexes(settings, policy, token_counter(model), home)
+        shop = _Shop(indexes, policy.section("answering", AnswerSpec).search)
         for arm in ARMS:
-            shop.build(arm)
+            indexes.built(dict(arm.cut))
         own = settings.model_copy(update={"home": home, "engine_kind": "transformers", "engine_url": ""})
         deployer = Deployer(own, LocalStore(home / "store"), ProcessManager(home), policy.section("engine", EngineSpec))
         with deployer.engine_for(model, name="bench-patterns") as placement:
@@ -104,48 +98,22 @@ def run(settings: Settings) -> list[BenchRow]:
     return rows(measured, clusters)
 
 
-class _Indexes:
-    """The policy's corpus, indexed once for every way of cutting."""
+class _Shop(NamedTuple):
+    """Where the retriever of an arm is had."""
 
-    def __init__(self, settings: Settings, policy: Policy, count: TokenCount, home: Path) -> None:
-        self.count = count
-        self.search = policy.section("answering", AnswerSpec).search
-        self._home = home
-        self._chunking = policy.section("chunking", ChunkSpec)
-        self._documents: list[Document] = load_corpus(
-            policy.section("corpus", CorpusSpec), policy.path.parent
-        ).documents
-        self._embedding = policy.section("embedding", EmbedSpec).model_copy(update={"threads": settings.threads})
-        self._root = policy.path.parent
-        self._embedder = self._open_embedder()
-        self._cache = EmbeddingCache(settings.home / "embeddings")
-
-    def build(self, arm: Arm) -> None:
-        """Index the corpus as the arm needs it, unless that is done."""
-        folder = self._folder(arm)
-        if folder.is_dir():
-            return
-        spec = ChunkSpec.model_validate(self._chunking.model_dump() | dict(arm.cut))
-        chunks = [chunk for one in self._documents for chunk in chunk_document(one, spec, self.count)]
-        vectors, _, _ = embed_chunks(chunks, self._embedder, self._cache)
-        build_index(chunks, vectors, IndexSpec(kind="flat", graph=True), self._embedder.version, folder)
+    indexes: BenchIndexes
+    search: RetrievalSpec
 
     def open(self, arm: Arm) -> HybridRetriever:
-        """A retriever of the arm's own, its encoder too: the vectors that another one has cached save it nothing."""
+        """A retriever of the arm's own."""
         spec = RetrievalSpec.model_validate(self.search.model_dump() | {"pattern": arm.pattern})
-        return load_index(self._folder(arm), self._open_embedder(), spec)
-
-    def _open_embedder(self) -> SentenceTransformerEmbedder:
-        return SentenceTransformerEmbedder(self._embedding, self._root)
-
-    def _folder(self, arm: Arm) -> Path:
-        return self._home / str(dict(arm.cut).get("strategy", self._chunking.strategy))
+        return self.indexes.open(self.indexes.built(dict(arm.cut)), spec)
 
 
-async def _measure(shop: _Indexes, cases: Sequence[Case], url: str, model: str) -> dict[str, Measured]:
+async def _measure(shop: _Shop, cases: Sequence[Case], url: str, model: str) -> dict[str, Measured]:
     """Every question through every arm, one after another, so that times are of one question alone."""
     engine = OpenAIEngine(url, timeout_s=60)
-    writer = Writer(engine, model, DEFAULT, shop.count)
+    writer = Writer(engine, model, DEFAULT, shop.indexes.count)
     try:
         return {arm.name: await _measure_arm(shop.open(arm), arm, cases, writer) for arm in ARMS}
     finally:

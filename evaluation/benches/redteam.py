@@ -8,15 +8,10 @@ from pathlib import Path
 
 from evaluation.attacks import Attack, load_attacks
 from evaluation.benches import BenchRow
+from evaluation.benches.retrieving.indexed import BenchIndexes
 from evaluation.redteam import Attacked, PlantedRetriever, attacked, planted_chunks, rates, without_guards
-from indexes.build import IndexSpec, build_index, load_index
-from indexes.cache import EmbeddingCache
-from indexes.chunkers.spec import ChunkSpec
-from indexes.chunkers.text import chunk_document
-from indexes.embedder import EmbedSpec, SentenceTransformerEmbedder, embed_chunks
 from indexes.hybrid import HybridRetriever
-from indexes.loaders.corpus import load_corpus
-from indexes.loaders.spec import CorpusSpec
+from indexes.types import Embedder
 from infra.processes import ProcessManager
 from infra.records import Records
 from infra.settings import Policy, Settings
@@ -50,33 +45,24 @@ def run(settings: Settings) -> list[BenchRow]:
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         count = token_counter(model)
-        retriever = _index(settings, policy, count, home)
+        indexes = BenchIndexes(settings, policy, count, home)
+        retriever = indexes.open(indexes.built({}), policy.section("answering", AnswerSpec).search)
+        embedder = indexes.open_embedder()
         own = settings.model_copy(update={"home": home, "engine_url": ""})
         deployer = Deployer(own, LocalStore(home / "store"), ProcessManager(home), policy.section("engine", EngineSpec))
         records = Records.open(f"sqlite:///{home / 'records.sqlite'}")
         with deployer.engine_for(model, name="bench-redteam") as placement:
             engine = OpenAIEngine(placement.base_url, timeout_s=60)
-            seen = asyncio.run(_attack(policy, attacks, retriever, engine, placement.model, count, records))
+            seen = asyncio.run(_attack(policy, attacks, retriever, embedder, engine, placement.model, count, records))
         records.close()
     return [row for arm, ones in seen.items() for row in rows(arm, ones)]
-
-
-def _index(settings: Settings, policy: Policy, count: TokenCount, home: Path) -> HybridRetriever:
-    """The policy's corpus, indexed as the sample is."""
-    documents = load_corpus(policy.section("corpus", CorpusSpec), policy.path.parent).documents
-    spec = policy.section("embedding", EmbedSpec).model_copy(update={"threads": settings.threads})
-    embedder = SentenceTransformerEmbedder(spec, policy.path.parent)
-    cutting = policy.section("chunking", ChunkSpec)
-    chunks = [chunk for one in documents for chunk in chunk_document(one, cutting, count)]
-    vectors, _, _ = embed_chunks(chunks, embedder, EmbeddingCache(settings.home / "embeddings"))
-    build_index(chunks, vectors, IndexSpec(kind="flat"), embedder.version, home / "index")
-    return load_index(home / "index", embedder, policy.section("answering", AnswerSpec).search)
 
 
 async def _attack(
     policy: Policy,
     attacks: Sequence[Attack],
     retriever: HybridRetriever,
+    embedder: Embedder,
     engine: Engine,
     model: str,
     count: TokenCount,
@@ -105,6 +91,7 @@ async def _attack(
                     guards=held,
                     spec=spec,
                     count_tokens=count,
+                    embedder=embedder,
                 )
 
             seen[arm] = await attacked(attacks, pipeline_for, tools, canary)

@@ -98,9 +98,11 @@ class Chat:
         self._temperature = pipeline.spec.generation.temperature
 
     async def stream(
-        self, talk: Talk, trace_id: str | None = None, *, whole: bool = False
+        self, talk: Talk, access: frozenset[str], trace_id: str | None = None, *, whole: bool = False
     ) -> AsyncGenerator[str | Answer]:
         """Text that the guards have let go, then the whole answer (see Pipeline.stream). Closing it ends the work.
+
+        Nothing is retrieved; `access` says which documents count for what is spoken of.
 
         An engine that fails before any text has left gives the policy's fallback text with `error` set. Raises:
         InputError for a conversation that is empty or too long, or that the engine says is wrong.
@@ -111,6 +113,7 @@ class Chat:
         verdict = Verdict(answer=refusal, cited=(), refused=True, blocked=True)
         call, sent = None, ""
         try:
+            allowed = allowed and await self._pipeline.speaks_of(trail, _last_question(messages), access)
             if allowed and talk.tools:
                 call = await self._decide(trail, talk, messages, spent)
             if call is not None:
@@ -212,6 +215,10 @@ class Chat:
             pieces, guard, trail=trail, spent=spent, model=self._pipeline.model, messages=messages,
             count_tokens=self._pipeline.count_tokens, timeout_s=self._pipeline.spec.generation.timeout_s,
         )  # fmt: skip
+
+
+def _last_question(messages: Sequence[Message]) -> str:
+    return next(message.content for message in reversed(messages) if message.role == "user")
 
 
 def _system(messages: Sequence[Message]) -> str:

@@ -1,5 +1,6 @@
 """One request of one release: guards, retrieval, routing, context, prompt, generation, guards; each step a span."""
 
+import asyncio
 import secrets
 import time
 import uuid
@@ -23,6 +24,7 @@ from models.answering.difficulty import load_difficulty
 from models.answering.guards.guardrails import Guards
 from models.answering.guards.policy import GuardPolicy, Verdict
 from models.answering.guards.stream import StreamGuard
+from models.answering.guards.topics import Topics
 from models.answering.patterns.choose import pattern_for
 from models.answering.patterns.lookup import Writer
 from models.answering.patterns.port import Retrieved
@@ -136,6 +138,7 @@ class Pipeline:
         self.count_tokens = count_tokens
         self.embedder = embedder
         self.router = router
+        self._topics = _topics(guards.policy, embedder, retriever)
         self._pattern = pattern_for(
             spec.search, retriever, spec.patterns, Writer(engine, model, self.prompt, count_tokens)
         )
@@ -171,13 +174,13 @@ class Pipeline:
         asked, allowed = screened.question, screened.allowed
         trail.spans.append(screened.span)
         trail.events += screened.events
-        verdict = Verdict(answer=self.prompt.refusal, cited=(), refused=True, blocked=not allowed)
+        verdict = Verdict(answer=self.prompt.refusal, cited=(), refused=True, blocked=True)
         found = Retrieved([])
         ranked: list[Chunk] = []
         shown: list[Chunk] = []
         sent = ""
-        if allowed:
-            try:
+        try:
+            if allowed and await self.speaks_of(trail, asked, access):
                 found = await self._retrieve(trail, asked, access)
                 ranked = [passage.chunk for passage in found.passages]
                 writer = await self._route(trail, asked, found.passages)
@@ -188,8 +191,8 @@ class Pipeline:
                         sent += text
                         yield text
                 verdict = checked(guard, trail)
-            except SluiceError:
-                verdict = broken(sent, self.guards.policy.fallback)
+        except SluiceError:
+            verdict = broken(sent, self.guards.policy.fallback)
         if not whole and not trail.error and len(verdict.answer) > len(sent):
             yield verdict.answer[len(sent) :]
         passages = self._numbered(shown)
@@ -220,6 +223,18 @@ class Pipeline:
             asked, allowed, events = self.guards.question(question)
             note["events"] = len(events)
         return Screened(asked, allowed, tuple(events), trail.spans[0])
+
+    async def speaks_of(self, trail: Trail, question: str, access: frozenset[str]) -> bool:
+        """Whether a question is about nothing that the release does not speak of."""
+        if self._topics is None:
+            return True
+        with trail.step("guard_topic") as note:
+            event = await asyncio.to_thread(self._topics.event, question, access)
+            note["events"] = int(event is not None)
+        if event is None:
+            return True
+        trail.events.append(event)
+        return event.action != "block"
 
     async def close(self) -> None:
         """Close the engines' clients."""
@@ -296,6 +311,14 @@ class Pipeline:
             )
             for number, chunk in enumerate(chunks, 1)
         )  # fmt: skip
+
+
+def _topics(policy: GuardPolicy, embedder: Embedder | None, retriever: Retriever) -> Topics | None:
+    if policy.topics is None:
+        return None
+    if embedder is None:
+        raise SetupError("guards.topics: a pipeline without an encoder cannot compare questions with examples")
+    return Topics(policy.topics, embedder, retriever)
 
 
 AnySpec = TypeVar("AnySpec", bound=Spec)

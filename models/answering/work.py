@@ -32,7 +32,7 @@ async def worked_on(
             yield done
             return
     if talk is not None:
-        events = Chat(pipeline).stream(talk, trace_id, whole=whole)
+        events = Chat(pipeline).stream(talk, caller.access, trace_id, whole=whole)
     else:
         events = pipeline.stream(question, caller.access, trace_id, screened, whole=whole)
     async with aclosing(events):

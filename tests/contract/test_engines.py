@@ -118,7 +118,7 @@ async def test_a_call_of_a_tool_is_held_to_its_schema(engine: OpenAIEngine, kind
         engine, [], spec=SPEC_OF_ANSWERS.model_copy(update={"chat": ChatSpec(max_tokens=200, max_chars=100)})
     )
     pipeline.model = "base"
-    stream = Chat(pipeline).stream(talk)
+    stream = Chat(pipeline).stream(talk, frozenset({"public"}))
     if kind == "transformers":
         with pytest.raises(InputError, match="cannot constrain"):
             await anext(stream)

@@ -101,7 +101,7 @@ def test_rates_have_intervals() -> None:
 async def run_all(attacks: list[Attack], engine: ObeyingEngine, tools: Toolbox, *, guarded: bool) -> list[Attacked]:
     policy = Policy(ROOT / "sluice.yaml").section("guards", GuardPolicy)
     policy = policy if guarded else without_guards(policy)
-    guards = Guards(policy.model_copy(update={"leak_tokens": (CANARY,)}))
+    guards = Guards(policy.model_copy(update={"leak_tokens": (CANARY,), "topics": None}))
     spec = SPEC.model_copy(update={"tools": ("account_balance", "open_ticket")})
 
     def pipeline_for(attack: Attack) -> Pipeline:

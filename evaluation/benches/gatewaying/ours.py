@@ -1,7 +1,7 @@
 """Our gateway for the bench, as a process: everything real on the path of `sluice-chat`, its engine an address.
 
-Keys with limits, the policy's guards by rule (the classifier has its own rows in the guards bench), traces through the
-spool into records of its own. Only the index is missing: conversations do not search.
+Keys with limits, the policy's guards by rule (classifier and topics have rows of their own in the guards bench), traces
+through the spool into records of its own. Only the index is missing: conversations do not search.
 """
 
 import argparse
@@ -31,7 +31,7 @@ ROOM = {"max_in_flight": 256, "max_queued": 2000}
 def serve(port: int, upstream: str, model: str, home: Path) -> None:
     """Serve until SIGTERM."""
     rules = policy()
-    guards = rules.section("guards", GuardPolicy).model_copy(update={"question_classifier": "off"})
+    guards = rules.section("guards", GuardPolicy).model_copy(update={"question_classifier": "off", "topics": None})
     spec = rules.section("gateway", GatewaySpec).model_copy(update=ROOM)
     answering = rules.section("answering", AnswerSpec)
     records = Records.open(f"sqlite:///{home / 'records.sqlite'}")

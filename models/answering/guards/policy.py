@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 
 from infra.settings import Spec
 from models.answering.guards.output_policy import OutputPolicy
+from models.answering.guards.topics import TopicPolicy
 from models.types import GuardEvent
 
 
@@ -44,6 +45,8 @@ class GuardPolicy(Spec):
     """Least probability that counts; null: the one that the weights come with, one half for a model by name."""
     denied_topics: dict[str, Regex] = Field(default_factory=dict)
     """Topics that are not spoken of: name → regular expression; a question that has it is refused."""
+    topics: TopicPolicy | None = None
+    """The same by examples, for the last question of a conversation too."""
     question_personal: Literal["flag", "redact", "refuse"] = "flag"
     """Personal data in a question: note it, put its kind in its place, or refuse."""
     personal_data: Literal["flag", "refuse"]
