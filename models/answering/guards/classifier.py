@@ -37,7 +37,7 @@ class ClassifierCard(BaseModel):
 
     bias: float
     threshold: float
-    """Least probability that counts as an attack: at most 2 % of unseen harmless texts reach it."""
+    """Least probability that counts as an attack: no unseen harmless text reached it."""
     families: dict[str, float]
     """Share of each family's attacks that was found at that threshold when the family was left out of the training."""
     false_positives: float

@@ -2,7 +2,7 @@
 
 Attacks are made by family from grammars (families.py), harmless texts from grammars (harmless.py) and from the
 project's own sample: questions of the train cases and sentences of two thirds of its documents. The threshold is the
-lowest that at most 2 % reach of the rest of the sample, and of harmless sentences whose shapes were left out.
+lowest that none reaches of the rest of the sample, and of harmless sentences whose shapes were left out.
 No public test set is read.
 """
 
@@ -26,11 +26,10 @@ from models.training.attacks.harmless import trigger_words
 SAMPLE = ROOT / "infra" / "sample"
 A_FAMILY = 250
 HARMLESS = 4000
-FALSE_POSITIVES = 0.02
 SEED = 5
 _FOLDS = 4
-_RIDGE = 2e-4
-_STEPS = 300
+_RIDGE = 1e-5
+_STEPS = 800
 Floats = NDArray[np.float64]
 
 
@@ -125,12 +124,8 @@ def unseen_harmless(made: Texts, bad: Sequence[str]) -> Floats:
 
 
 def threshold_of(*harmless: Floats) -> float:
-    """The lowest that at most FALSE_POSITIVES of each kind of unseen harmless text reach; at least one half."""
-    lowest = [0.5]
-    for found in harmless:
-        place = len(found) - 1 - int(FALSE_POSITIVES * len(found))
-        lowest.append(math.nextafter(float(np.sort(found)[place]), 1))
-    return max(lowest)
+    """The lowest that no unseen harmless text reaches; at least one half."""
+    return max(0.5, *(math.nextafter(float(found.max()), 1) for found in harmless))
 
 
 def left_out(made: Texts, family: str) -> Floats:
@@ -150,7 +145,7 @@ def train(folder: Path) -> ClassifierCard:
     threshold = threshold_of(model.probabilities(made.held), unseen_harmless(made, bad))
     card = ClassifierCard(
         bias=model.bias,
-        threshold=round(threshold, 6),
+        threshold=math.ceil(threshold * 1e6) / 1e6,
         families={family: round(float(left_out(made, family).mean()), 4) for family in made.attacks},
         false_positives=round(float((model.probabilities(made.held) >= threshold).mean()), 4),
         texts=sum(map(len, made.attacks.values())) + len(made.harmless),
