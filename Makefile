@@ -9,6 +9,8 @@ DISK := .venv-disk/.locked
 ENGINE_LIST := $(shell if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then echo gpu; else echo cpu; fi)
 LOCKS := infra/locks
 export OMP_NUM_THREADS ?= 1
+# Packages are not compiled when they are installed: what is imported is, once, if Python may write it down.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test up down status lint bench clean

@@ -157,7 +157,8 @@ async def test_the_page_of_the_api_asks_with_a_key(records: Records) -> None:
         await page.until("!!document.querySelector('.auth-btn-wrapper .btn-done')")
         await page.run("document.querySelector('.auth-btn-wrapper .btn-done').click()")
         await page.run("document.querySelector('#operations-With_a_key-models button').click()")
-        await page.until("!!document.querySelector('.opblock-body .execute')")
+        # The button is there before its operation is read: a click on it is lost for good. The examples come after.
+        await page.until("!!document.querySelector('.opblock.is-open .model-example')")
         await page.run("document.querySelector('.opblock-body .execute').click()")
         await page.until(shown(".live-responses-table tbody .response-col_status"))
         assert "200" in await page.text(".live-responses-table tbody .response-col_status")
