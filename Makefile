@@ -1,8 +1,7 @@
 # Sluice: `make` shows what there is. Everything installs into .venv, .venv-engine and .venv-disk; state lives in .sluice.
 SHELL := /bin/bash
 PYTHON ?= python3.11
-PIP := -m pip --disable-pip-version-check --quiet
-INSTALL := install --no-compile
+INSTALL := -m pip --disable-pip-version-check --quiet install --no-compile
 MAIN := .venv/.locked
 ENGINE := .venv-engine/.locked
 DISK := .venv-disk/.locked
@@ -25,22 +24,22 @@ setup: ## Install the three environments (seconds when nothing changed)
 $(MAIN): $(LOCKS)/main.txt $(LOCKS)/test.txt pyproject.toml
 	@echo "setting up .venv ($$(wc -l < $(LOCKS)/main.txt) pinned packages)"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	@grep '^torch==' $(LOCKS)/main.txt | xargs .venv/bin/python $(PIP) $(INSTALL)
-	@.venv/bin/python $(PIP) $(INSTALL) --no-deps -r $(LOCKS)/main.txt -r $(LOCKS)/test.txt
-	@.venv/bin/python $(PIP) $(INSTALL) --no-deps --no-build-isolation -e .
+	@grep '^torch==' $(LOCKS)/main.txt | xargs .venv/bin/python $(INSTALL)
+	@.venv/bin/python $(INSTALL) --no-deps -r $(LOCKS)/main.txt -r $(LOCKS)/test.txt
+	@.venv/bin/python $(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(ENGINE): $(LOCKS)/engine-$(ENGINE_LIST).txt
 	@echo "setting up .venv-engine for $(ENGINE_LIST) ($$(wc -l < $<) pinned packages)"
 	@test -x .venv-engine/bin/python || $(PYTHON) -m venv .venv-engine
-	@grep '^torch==' $< | xargs .venv-engine/bin/python $(PIP) $(INSTALL)
-	@.venv-engine/bin/python $(PIP) $(INSTALL) --no-deps -r $<
+	@grep '^torch==' $< | xargs .venv-engine/bin/python $(INSTALL)
+	@.venv-engine/bin/python $(INSTALL) --no-deps -r $<
 	@touch $@
 
 $(DISK): $(LOCKS)/disk.txt
 	@echo "setting up .venv-disk ($$(wc -l < $<) pinned packages)"
 	@test -x .venv-disk/bin/python || $(PYTHON) -m venv .venv-disk
-	@.venv-disk/bin/python $(PIP) $(INSTALL) --no-deps -r $<
+	@.venv-disk/bin/python $(INSTALL) --no-deps -r $<
 	@.venv-disk/bin/python -I -OO -c 'import diskannpy'
 	@touch $@
 

@@ -1,18 +1,20 @@
 """What the guard of topics finds of questions that are not spoken of, what it stops wrongly, and what it costs."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from evaluation.benches import BenchRow
-from evaluation.guard_report import share_row, tail_rows
+from evaluation.guard_report import share_row, spent_ms, tail_rows
 from infra.errors import InputError
 from infra.settings import Spec
 from infra.store import read_lines
 from models.answering.guards.topics import Topics
 from models.types import Case
+
+EXPECTED = {"answer": "answered", "refusal": "refused"}
+"""What a case expects → in words."""
+TIMES = ("topic of a question", "topic of a question, encoded already")
+"""The first time a question is asked, and the second: the encoder keeps what it was asked for."""
 
 
 class TopicQuestion(Spec):
@@ -35,25 +37,13 @@ def topic_rows(
     """Share of each topic's questions that are found, of the cases that are stopped wrongly, and milliseconds a
     question beside those of its encoder, which the search needs anyway.
     """
-    rows, spent = [], []
+    questions = [one.question for one in asked]
+    times = {name: spent_ms(questions, lambda text: topics.event(text, access)) for name in TIMES}
+    rows = []
     for name in dict.fromkeys(one.topic for one in asked):
-        found = []
-        for one in (one for one in asked if one.topic == name):
-            begin = time.perf_counter()
-            found.append(topics.event(one.question, access) is not None)
-            spent.append((time.perf_counter() - begin) * 1000)
+        found = [topics.event(one.question, access) is not None for one in asked if one.topic == name]
         rows.append(share_row(f"topic {name}: found", found))
-    for kind in ("answer", "refusal"):
+    for kind, words in EXPECTED.items():
         stopped = [topics.event(case.question, access) is not None for case in cases if case.expected == kind]
-        rows.append(share_row(f"cases to be {EXPECTED[kind]}: taken for one of the topics", stopped))
-    again = []
-    for one in asked:  # the encoder keeps what it was asked for
-        begin = time.perf_counter()
-        topics.event(one.question, access)
-        again.append((time.perf_counter() - begin) * 1000)
-    rows += tail_rows("topic of a question", np.array(spent), "ms")
-    return [*rows, *tail_rows("topic of a question, encoded already", np.array(again), "ms")]
-
-
-EXPECTED = {"answer": "answered", "refusal": "refused"}
-"""What a case expects → in words."""
+        rows.append(share_row(f"cases to be {words}: taken for one of the topics", stopped))
+    return rows + [row for name, spent in times.items() for row in tail_rows(name, spent, "ms")]

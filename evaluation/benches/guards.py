@@ -8,11 +8,13 @@ from evaluation.benches.retrieving.indexed import BenchIndexes
 from evaluation.guard_delay import output_rows
 from evaluation.guard_report import cost_rows, false_positive_rows, recall_rows
 from evaluation.topic_report import load_topic_questions, topic_rows
+from indexes.build import load_index
 from infra.settings import ROOT, Policy, Settings
 from models.answering.context import token_counter
 from models.answering.guards.guardrails import Guards
 from models.answering.guards.policy import GuardPolicy
-from models.answering.guards.topics import TopicPolicy, Topics
+from models.answering.guards.topic_policy import TopicPolicy
+from models.answering.guards.topics import Topics
 from models.answering.pipeline import AnswerSpec
 from models.base import policy_model
 from models.cases import CaseSpec, load_cases
@@ -38,8 +40,9 @@ def _topic_rows(settings: Settings, policy: Policy, chosen: TopicPolicy) -> list
     cases = load_cases(policy.section("cases", CaseSpec), policy.path.parent)
     with tempfile.TemporaryDirectory() as name:
         indexes = BenchIndexes(settings, policy, token_counter(policy_model(policy)), Path(name))
-        retriever = indexes.open(indexes.built({}), policy.section("answering", AnswerSpec).search)
-        topics = Topics(chosen, indexes.open_embedder(), retriever)
+        search = policy.section("answering", AnswerSpec).search
+        retriever = load_index(indexes.built({}), indexes.embedder, search)
+        topics = Topics(chosen, indexes.embedder, retriever)  # one encoder for both, as in a release's pipeline
         return topic_rows(topics, load_topic_questions(TOPICS), cases, retriever.labels)
 
 

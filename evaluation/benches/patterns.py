@@ -15,6 +15,7 @@ from evaluation.benches import BenchRow
 from evaluation.benches.retrieving.indexed import BenchIndexes
 from evaluation.intervals import mean_interval, ratio_interval
 from evaluation.retrieval import retrieval_scores
+from indexes.build import load_index
 from indexes.hybrid import HybridRetriever, PatternName, RetrievalSpec
 from infra.errors import InputError
 from infra.processes import ProcessManager
@@ -105,9 +106,9 @@ class _Shop(NamedTuple):
     search: RetrievalSpec
 
     def open(self, arm: Arm) -> HybridRetriever:
-        """A retriever of the arm's own."""
+        """A retriever of the arm's own, its encoder too: the vectors that another one has cached save it nothing."""
         spec = RetrievalSpec.model_validate(self.search.model_dump() | {"pattern": arm.pattern})
-        return self.indexes.open(self.indexes.built(dict(arm.cut)), spec)
+        return load_index(self.indexes.built(dict(arm.cut)), self.indexes.open_embedder(), spec)
 
 
 async def _measure(shop: _Shop, cases: Sequence[Case], url: str, model: str) -> dict[str, Measured]:

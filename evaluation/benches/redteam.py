@@ -10,6 +10,7 @@ from evaluation.attacks import Attack, load_attacks
 from evaluation.benches import BenchRow
 from evaluation.benches.retrieving.indexed import BenchIndexes
 from evaluation.redteam import Attacked, PlantedRetriever, attacked, planted_chunks, rates, without_guards
+from indexes.build import load_index
 from indexes.hybrid import HybridRetriever
 from indexes.types import Embedder
 from infra.processes import ProcessManager
@@ -46,8 +47,8 @@ def run(settings: Settings) -> list[BenchRow]:
         home = Path(name)
         count = token_counter(model)
         indexes = BenchIndexes(settings, policy, count, home)
-        retriever = indexes.open(indexes.built({}), policy.section("answering", AnswerSpec).search)
-        embedder = indexes.open_embedder()
+        embedder, search = indexes.embedder, policy.section("answering", AnswerSpec).search
+        retriever = load_index(indexes.built({}), embedder, search)
         own = settings.model_copy(update={"home": home, "engine_url": ""})
         deployer = Deployer(own, LocalStore(home / "store"), ProcessManager(home), policy.section("engine", EngineSpec))
         records = Records.open(f"sqlite:///{home / 'records.sqlite'}")

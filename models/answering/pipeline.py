@@ -1,6 +1,5 @@
 """One request of one release: guards, retrieval, routing, context, prompt, generation, guards; each step a span."""
 
-import asyncio
 import secrets
 import time
 import uuid
@@ -24,7 +23,7 @@ from models.answering.difficulty import load_difficulty
 from models.answering.guards.guardrails import Guards
 from models.answering.guards.policy import GuardPolicy, Verdict
 from models.answering.guards.stream import StreamGuard
-from models.answering.guards.topics import Topics
+from models.answering.guards.topics import open_topics
 from models.answering.patterns.choose import pattern_for
 from models.answering.patterns.lookup import Writer
 from models.answering.patterns.port import Retrieved
@@ -138,7 +137,7 @@ class Pipeline:
         self.count_tokens = count_tokens
         self.embedder = embedder
         self.router = router
-        self._topics = _topics(guards.policy, embedder, retriever)
+        self._topics = open_topics(guards.policy.topics, embedder, retriever)
         self._pattern = pattern_for(
             spec.search, retriever, spec.patterns, Writer(engine, model, self.prompt, count_tokens)
         )
@@ -226,15 +225,7 @@ class Pipeline:
 
     async def speaks_of(self, trail: Trail, question: str, access: frozenset[str]) -> bool:
         """Whether a question is about nothing that the release does not speak of."""
-        if self._topics is None:
-            return True
-        with trail.step("guard_topic") as note:
-            event = await asyncio.to_thread(self._topics.event, question, access)
-            note["events"] = int(event is not None)
-        if event is None:
-            return True
-        trail.events.append(event)
-        return event.action != "block"
+        return self._topics is None or await self._topics.allow(trail, question, access)
 
     async def close(self) -> None:
         """Close the engines' clients."""
@@ -311,14 +302,6 @@ class Pipeline:
             )
             for number, chunk in enumerate(chunks, 1)
         )  # fmt: skip
-
-
-def _topics(policy: GuardPolicy, embedder: Embedder | None, retriever: Retriever) -> Topics | None:
-    if policy.topics is None:
-        return None
-    if embedder is None:
-        raise SetupError("guards.topics: a pipeline without an encoder cannot compare questions with examples")
-    return Topics(policy.topics, embedder, retriever)
 
 
 AnySpec = TypeVar("AnySpec", bound=Spec)

@@ -93,8 +93,6 @@ class Project:
             command, env=self.environment, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
             yield Forking(process)
-            assert process.stdin is not None
-            process.stdin.close()
 
 
 class Forking:

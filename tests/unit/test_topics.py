@@ -14,7 +14,8 @@ from infra.errors import InputError, SetupError, TryAgainError
 from models.answering.chat import Chat, Talk
 from models.answering.fake import POLICY, SPEC, chunk, fake_pipeline
 from models.answering.guards.guardrails import Guards
-from models.answering.guards.topics import TopicPolicy, Topics
+from models.answering.guards.topic_policy import TopicPolicy
+from models.answering.guards.topics import Topics
 from models.answering.pipeline import Pipeline
 from models.prompts import DEFAULT
 from models.serving.fake import FakeEngine

@@ -12,11 +12,9 @@ from models.answering.guards.decoding import views
 from models.answering.guards.injections import clean, injection, without_injections, without_sentences
 from models.answering.guards.outputs import OutputGuards
 from models.answering.guards.personal import PersonalData
-from models.answering.guards.policy import GuardPolicy, Verdict
+from models.answering.guards.policy import ACTIONS, GuardPolicy, Verdict
 from models.prompts import Source
 from models.types import GuardEvent
-
-_ACTIONS: dict[str, Literal["flag", "redact", "block"]] = {"flag": "flag", "redact": "redact", "refuse": "block"}
 
 
 def personal_data(policy: GuardPolicy) -> PersonalData:
@@ -66,7 +64,7 @@ class Guards:
             events.append(GuardEvent(stage="input", guard="characters", action="redact"))
         events += [*self._attacks(text), *self._topic_events(question)]
         if kinds := self._kinds(question):
-            action = _ACTIONS[self.policy.question_personal]
+            action = ACTIONS[self.policy.question_personal]
             events.append(GuardEvent(stage="input", guard="personal-data", action=action, detail=kinds))
             question = self.redact(question) if action == "redact" else question
         return question, all(event.action != "block" for event in events), events
@@ -81,11 +79,11 @@ class Guards:
             hit = next((name or "plain" for name, view in found if injection(view)), "")
             if hit:
                 detail = "" if hit == "plain" else f"hidden: {hit}"
-                events.append(GuardEvent(stage="input", guard="injection", action=_ACTIONS[by_rule], detail=detail))
+                events.append(GuardEvent(stage="input", guard="injection", action=ACTIONS[by_rule], detail=detail))
         if by_classifier != "off":
             highest = max(self._classifier().probability(view) for _, view in found)
             if highest >= self._classifier().threshold:
-                action, detail = _ACTIONS[by_classifier], f"{highest:.2f}"
+                action, detail = ACTIONS[by_classifier], f"{highest:.2f}"
                 events.append(GuardEvent(stage="input", guard="classifier", action=action, detail=detail))
         return events
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from infra.settings import Spec
 from models.answering.guards.output_policy import OutputPolicy
-from models.answering.guards.topics import TopicPolicy
+from models.answering.guards.topic_policy import TopicPolicy
 from models.types import GuardEvent
 
 
@@ -20,6 +20,8 @@ def _pattern(text: str) -> str:
 
 
 Regex = Annotated[str, AfterValidator(_pattern)]
+ACTIONS: dict[str, Literal["flag", "redact", "block"]] = {"flag": "flag", "redact": "redact", "refuse": "block"}
+"""What a policy says of a question → what its event says."""
 
 
 class GuardPolicy(Spec):

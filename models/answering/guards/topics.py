@@ -4,30 +4,17 @@ Nearest neighbour (Cover and Hart 1967) on the release's own vectors, its docume
 spoken of: nothing is trained, and documents about a topic open it.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+import asyncio
 
 import numpy as np
-from pydantic import Field
 
 from indexes.retriever import Retriever
 from indexes.types import Embedder
-from infra.settings import Spec
+from infra.errors import SetupError
+from models.answering.guards.policy import ACTIONS
+from models.answering.guards.topic_policy import TopicPolicy
+from models.answering.trail import Trail
 from models.types import GuardEvent
-
-Question = Annotated[str, Field(min_length=1, max_length=1000)]
-ACTIONS: Mapping[str, Literal["flag", "block"]] = {"flag": "flag", "refuse": "block"}
-
-
-class TopicPolicy(Spec):
-    """What is not spoken of, and how near a question comes to it."""
-
-    does: Literal["flag", "refuse"]
-    """A question about a topic: answer and note it, or refuse."""
-    examples: dict[str, Annotated[tuple[Question, ...], Field(min_length=1)]] = Field(min_length=1)
-    """Topic → questions about it. Few of different kinds find more than many alike."""
-    min_similarity: float = Field(0.25, ge=0, le=1)
-    """Least cosine between a question and an example. A question that is near nothing is about none of the topics."""
 
 
 class Topics:
@@ -40,6 +27,16 @@ class Topics:
         self._retriever = retriever
         self._names = [name for name, questions in policy.examples.items() for _ in questions]
         self._examples = np.stack([embedder.query(one) for found in policy.examples.values() for one in found])
+
+    async def allow(self, trail: Trail, question: str, access: frozenset[str]) -> bool:
+        """Whether a question may be answered: the step of a request, in a thread, as the search is."""
+        with trail.step("guard_topic") as note:
+            event = await asyncio.to_thread(self.event, question, access)
+            note["events"] = int(event is not None)
+        if event is None:
+            return True
+        trail.events.append(event)
+        return event.action != "block"
 
     def event(self, question: str, access: frozenset[str]) -> GuardEvent | None:
         """The topic of a question where it is nearer to an example than to all passages that its caller may see.
@@ -55,3 +52,12 @@ class Topics:
             return None
         detail = f"{self._names[best]}, {near[best]:.2f}"
         return GuardEvent(stage="input", guard="topic", action=ACTIONS[self._policy.does], detail=detail)
+
+
+def open_topics(policy: TopicPolicy | None, embedder: Embedder | None, retriever: Retriever) -> Topics | None:
+    """The topics of a policy that has some. Raises: SetupError without an encoder."""
+    if policy is None:
+        return None
+    if embedder is None:
+        raise SetupError("guards.topics: a pipeline without an encoder cannot compare questions with examples")
+    return Topics(policy, embedder, retriever)
